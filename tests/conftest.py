@@ -1,0 +1,29 @@
+"""Fixtures every test may use."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    """The repository."""
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def golden() -> Path:
+    """Arrays computed by the original implementations, small copies that travel with the repository."""
+    return ROOT / "tests" / "golden"
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The large reference folder (full-size key listings, photographs); tests that need it skip without it."""
+    folder = Path(os.environ.get("HPE_LITE_SHARED", ROOT.parent / "shared"))
+    if not (folder / "reference").is_dir():
+        pytest.skip("needs the reference folder; set HPE_LITE_SHARED to it")
+    return folder
