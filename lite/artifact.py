@@ -110,11 +110,15 @@ def spec_from_dict(values: dict[str, Any], origin: str) -> ArtifactSpec:
     """
     if not isinstance(values, dict) or values.get("schema") != SPEC_SCHEMA:
         found = values.get("schema") if isinstance(values, dict) else type(values).__name__
-        raise ArtifactError(f"{origin}: expected an artifact JSON of schema {SPEC_SCHEMA}, found {found!r}; export the model again")
+        raise ArtifactError(
+            f"{origin}: expected an artifact JSON of schema {SPEC_SCHEMA}, found {found!r}; export the model again"
+        )
     known = {f.name for f in dataclasses.fields(ArtifactSpec)}
     unknown = sorted(set(values) - known)
     if unknown:
-        raise ArtifactError(f"{origin}: unknown fields {', '.join(unknown)}; it was written by another version, export the model again")
+        raise ArtifactError(
+            f"{origin}: unknown fields {', '.join(unknown)}; it was written by another version, export the model again"
+        )
     try:
         built = dict(values)
         for name in ("input_hw", "mean", "std", "labels", "batch_range"):
@@ -145,9 +149,13 @@ def read_spec(artifact: str | Path) -> ArtifactSpec:
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise ArtifactError(f"{artifact}: expected its description {path.name} beside it, found none; export the model again") from None
+        raise ArtifactError(
+            f"{artifact}: expected its description {path.name} beside it, found none; export the model again"
+        ) from None
     except (OSError, ValueError) as problem:
-        raise ArtifactError(f"{path}: expected JSON, found something else ({problem}); export the model again") from problem
+        raise ArtifactError(
+            f"{path}: expected JSON, found something else ({problem}); export the model again"
+        ) from problem
     return spec_from_dict(values, str(path))
 
 
