@@ -1,6 +1,7 @@
 """`ArtifactSpec`: everything the engine must know about a network, and the JSON beside every exported file.
 
-`export` writes it, `lite` reads it; an eager network carries one as `.spec`. It is the only link between the two packages.
+`export` writes it, `lite` reads it; an eager network carries one as `.spec`. It is the only link between the two
+packages.
 """
 
 import dataclasses

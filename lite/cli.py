@@ -1,6 +1,7 @@
 """hpe-lite {infer, export, eval, train, bench, models, inspect}: parse, load the configuration, call one function.
 
-Exit status: 0 all well, 1 the run ended but some items failed, 2 misuse (one sentence on stderr, no traceback), 130 interrupted.
+Exit status: 0 all well, 1 the run ended but some items failed, 2 misuse (one sentence on stderr, no traceback), 130
+interrupted.
 """
 
 import dataclasses
@@ -141,8 +142,8 @@ def _overview() -> str:
 def _spell(command: Command, config_class: type, words: Sequence[str]) -> list[str]:
     """Rewrite what people type into what the parser reads.
 
-    `--kpt-thr` is `--kpt_thr`; a yes/no flag may stand alone or as `--no-flag`; a flag that takes several values takes the
-    words up to the next flag, as the shell expands them; leading bare words are the command's positional fields.
+    `--kpt-thr` is `--kpt_thr`; a yes/no flag may stand alone or as `--no-flag`; a flag that takes several values takes
+    the words up to the next flag, as the shell expands them; leading bare words are the command's positional fields.
     """
     kinds = {field.name: str(field.type) for field in dataclasses.fields(config_class)}
     waiting = list(words)

@@ -3,7 +3,8 @@
     source -> Frame -> Detections -> Crops -> raw -> Poses -> Record
 
 `N` crops, `P` people, `K` keypoints, `(h, w)` network input, `(H, W)` frame. Every batch may be empty: length 0 is an
-ordinary length. Boxes are `xyxy` float32 pixels of the frame; points are `(x, y)` with pixel centres at integer coordinates.
+ordinary length. Boxes are `xyxy` float32 pixels of the frame; points are `(x, y)` with pixel centres at integer
+coordinates.
 """
 
 from dataclasses import dataclass, field

@@ -80,14 +80,9 @@ def allowed(importer: str, imported: str) -> bool:
         return False
     if other_part == "export":
         return False
-    return (
-        layer != "parts"
-        and other_layer != layer
-        and other_layer in MAY_IMPORT[layer]
-        or (layer == "parts" and other_layer in MAY_IMPORT["parts"])
-        or (layer == other_layer == "facts")
-        or layer == "doors"
-    )
+    if layer in ("facts", "doors"):
+        return other_layer in MAY_IMPORT[layer]
+    return other_layer != layer and other_layer in MAY_IMPORT[layer]
 
 
 def modules(root: Path) -> list[tuple[str, Path]]:
