@@ -1,0 +1,105 @@
+"""A network run as it is, in PyTorch. The one part that builds other parts: network, codec and graph, inside `open`."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from lite.artifact import ArtifactSpec
+from lite.backends.base import check_pixels, empty_outputs
+from lite.backends.devices import choose_device, has_fast_bfloat16
+from lite.backends.fold import fold_batch_norm
+from lite.errors import ModelError
+from lite.graph import DTYPES, PixelGraph, output_specs
+
+# Families whose time is in large matrix products: there bfloat16 is several times faster than float32 on a device that
+# has it. The small convolutional networks are bound by memory and call overhead and stay float32.
+FASTER_IN_BFLOAT16 = ("sapiens", "vitpose", "hap")
+LARGEST_BATCH = 1024
+
+
+class EagerBackend:
+    """See `lite.backends.base.Backend`."""
+
+    def __init__(self, graph: PixelGraph, device: torch.device, why: str) -> None:
+        self.graph = graph
+        self.spec: ArtifactSpec = graph.spec
+        self.device = str(device)
+        self.describe = f"{self.spec.model}, eager {self.spec.mode} ({why}) on {device}"
+
+    @torch.inference_mode()
+    def run(self, pixels: np.ndarray) -> dict[str, np.ndarray]:
+        """Outputs of a batch of (B, h, w, 3) uint8 RGB crops."""
+        check_pixels(self.spec, pixels)
+        if len(pixels) == 0:
+            return empty_outputs(self.spec)
+        outputs = self.graph(torch.from_numpy(np.ascontiguousarray(pixels)).to(self.device))
+        return {name: value.cpu().numpy() for name, value in outputs.items()}
+
+    def close(self) -> None:
+        """Drop the network."""
+        del self.graph
+
+
+def choose_mode(spec: ArtifactSpec, mode: str, device: torch.device) -> tuple[str, str]:
+    """The mode to run in, and the reason for people to read."""
+    if mode != "auto":
+        return mode, "as asked"
+    if not has_fast_bfloat16(device):
+        return "float32", "no fast bfloat16 on this device"
+    if spec.model.split("-")[0] in FASTER_IN_BFLOAT16:
+        return "bfloat16", "fast on this device"
+    return "float32", "faster than bfloat16 for a small network"
+
+
+def build_graph(network: nn.Module, *, mode: str = "float32", flip_test: bool | None = None) -> PixelGraph:
+    """The pixel graph of a loaded network, in eval mode, with the codec its spec names; `network` is changed in place."""
+    from lite.codecs import build_codec
+    from lite.skeletons import load_skeleton
+
+    spec: ArtifactSpec = network.spec
+    flip_test = spec.flip_test if flip_test is None else flip_test
+    spec = replace(spec, mode=mode, flip_test=flip_test, batch_range=(1, LARGEST_BATCH))
+    flip_indices = load_skeleton(spec.skeleton).flip_indices if spec.skeleton else None
+    network = network.eval().requires_grad_(False).to(DTYPES[mode])
+    graph = PixelGraph(network, build_codec(spec.codec), spec, flip_indices).eval()
+    graph.spec = replace(spec, outputs=output_specs(graph))
+    return graph
+
+
+def load(model: str | Path, *, trust: bool, config: str | Path | None) -> nn.Module:
+    """The network of a zoo name or checkpoint, float32, eval mode."""
+    from lite.checkpoints import find_weights, load_network, resolve_model
+
+    kind, found = resolve_model(model)
+    if kind == "zoo":
+        if found.weights is None:
+            raise ModelError(
+                f"{found.name}: its weights are not distributed with a fixed name; give the checkpoint file itself"
+            )
+        return load_network(find_weights(found.weights), model=found.name, trust=trust)
+    return load_network(found, trust=trust)
+
+
+def open(
+    model: str | Path,
+    *,
+    device: str = "auto",
+    mode: str = "auto",
+    trust: bool = False,
+    flip_test: bool | None = None,
+    threads: int | None = None,
+    config: str | Path | None = None,
+) -> EagerBackend:
+    """Load a zoo name or checkpoint and make it ready; see `lite.backends.open_backend` for arguments and errors."""
+    target = choose_device(device)
+    if threads is not None:
+        torch.set_num_threads(threads)
+    network = load(model, trust=trust, config=config)
+    chosen, why = choose_mode(network.spec, mode, target)
+    fold_batch_norm(network.eval())
+    graph = build_graph(network, mode=chosen, flip_test=flip_test)
+    graph.to(target, memory_format=torch.channels_last)
+    return EagerBackend(graph, target, why)

@@ -1,0 +1,106 @@
+"""One module from uint8 pixels to coordinates: normalise, network, flip test, codec decode. Run eagerly and exported.
+
+The network runs in the spec's mode; everything before and after it is float32, because a coordinate rounded to bfloat16
+is off by pixels. Network and codec are handed in, so that a graph can be made of any two that fit together.
+"""
+
+from collections.abc import Callable
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from lite.artifact import ArtifactSpec, OutputSpec
+from lite.errors import ModelError
+
+DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+OUTPUTS = {"pose": ("keypoints", "scores"), "detect": ("boxes", "scores", "labels")}
+UNITS = {"keypoints": "crop px", "boxes": "canvas px", "scores": "0..1", "labels": "class"}
+
+
+class Codec(Protocol):
+    """What the graph asks of a codec; the arguments of `decode` are the network's raw outputs."""
+
+    def decode(self, *raw: Tensor) -> tuple[Tensor, ...]: ...
+
+
+class PixelGraph(nn.Module):
+    """Pixels in, coordinates out.
+
+    Args:
+        network: normalised (B, 3, h, w) in, dict of raw outputs out; already in the dtype of `spec.mode`.
+        codec: pose: `decode(heatmaps (B, K, H, W)) -> keypoints (B, K, 2), scores (B, K)`;
+            detect: `decode(cls, reg, canvas_hw) -> boxes (B, n, 4), scores (B, n), labels (B, n)`.
+        spec: task, input size, normalisation, mode and flip test.
+        merge_flip: `(heatmaps, heatmaps of the mirrored crop) -> heatmaps`; needed when `spec.flip_test`.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        codec: Codec,
+        spec: ArtifactSpec,
+        merge_flip: Callable[[Tensor, Tensor], Tensor] | None = None,
+    ) -> None:
+        super().__init__()
+        if spec.task not in OUTPUTS:
+            raise ModelError(f"{spec.model}: expected a task of {', '.join(OUTPUTS)}, found {spec.task}")
+        if spec.flip_test and (spec.task != "pose" or merge_flip is None):
+            raise ModelError(
+                f"{spec.model}: a flip test needs heatmaps and a skeleton with mirrored pairs; leave out --flip-test"
+            )
+        self.network = network
+        self.codec = codec
+        self.spec = spec
+        self.merge_flip = merge_flip
+        self.dtype = DTYPES[spec.mode]
+        # x / std - mean / std in one multiply-add; equal to (x - mean) / std within float32 rounding.
+        mean, std = (torch.tensor(values, dtype=torch.float32).view(1, 3, 1, 1) for values in (spec.mean, spec.std))
+        self.register_buffer("factor", 1.0 / std, persistent=False)
+        self.register_buffer("offset", -mean / std, persistent=False)
+
+    def normalise(self, pixels: Tensor) -> Tensor:
+        """(B, h, w, 3) uint8 RGB -> (B, 3, h, w) in the network's dtype and colour order, channels-last in memory."""
+        if self.spec.color_order == "BGR":
+            pixels = pixels.flip(3)
+        x = pixels.permute(0, 3, 1, 2).to(torch.float32)  # (B, 3, h, w)
+        return torch.addcmul(self.offset, x, self.factor).to(self.dtype)
+
+    def forward(self, pixels: Tensor) -> dict[str, Tensor]:
+        """Coordinates of a batch.
+
+        Args:
+            pixels: (B, h, w, 3) uint8 RGB, any B >= 1.
+
+        Returns:
+            Pose: `keypoints` (B, K, 2) float32 px of the crop, `scores` (B, K) float32.
+            Detect: `boxes` (B, n, 4) float32 xyxy px of the canvas, `scores` (B, n) float32, `labels` (B, n) int64,
+            before suppression; unused places have score 0.
+        """
+        x = self.normalise(pixels)
+        raw = self.network(x)
+        if self.spec.task == "detect":
+            cls, reg = ([level.float() for level in raw[name]] for name in ("cls", "reg"))
+            decoded = self.codec.decode(cls, reg, self.spec.input_hw)
+        else:
+            heatmaps = raw["heatmaps"].float()
+            if self.spec.flip_test:
+                mirrored = self.network(x.flip(3))["heatmaps"].float()
+                heatmaps = self.merge_flip(heatmaps, mirrored)
+            decoded = self.codec.decode(heatmaps)
+        return dict(zip(OUTPUTS[self.spec.task], decoded, strict=True))
+
+
+def output_specs(graph: PixelGraph) -> tuple[OutputSpec, ...]:
+    """What the graph returns: names, shapes, dtypes. Found with fake tensors, so that a large network costs nothing."""
+    height, width = graph.spec.input_hw
+    with torch.no_grad(), FakeTensorMode(allow_non_fake_inputs=True):
+        pixels = torch.empty((1, height, width, 3), dtype=torch.uint8, device=graph.factor.device)
+        outputs = graph(pixels)
+    return tuple(
+        OutputSpec(
+            name=name, shape=("N", *value.shape[1:]), dtype=str(value.dtype).removeprefix("torch."), unit=UNITS[name]
+        )
+        for name, value in outputs.items()
+    )
