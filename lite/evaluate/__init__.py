@@ -1,0 +1,1 @@
+"""Predictions + ground truth -> numbers, one module a metric; nothing here runs a network."""
