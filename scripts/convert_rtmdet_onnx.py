@@ -2,9 +2,9 @@
 
     python scripts/convert_rtmdet_onnx.py rtmdet_nano_person.onnx checkpoints/person-nano.safetensors
 
-The ONNX graph holds convolutions with the batch norms folded in. Each becomes a convolution with the folded weight and a
-batch norm that only adds the folded bias (mean 0, variance 1 - eps, weight 1). Before writing, the raw head outputs of
-both are compared on random canvases.
+The ONNX graph holds convolutions with the batch norms folded in. Each becomes a convolution with the folded weight and
+a batch norm that only adds the folded bias (mean 0, variance 1 - eps, weight 1). Before writing, the raw head outputs
+of both are compared on random canvases.
 """
 
 import argparse

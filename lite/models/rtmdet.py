@@ -1,9 +1,10 @@
 """RTMDet, the person detector: CSPNeXt trunk, PAFPN neck and the head with separate batch norms.
 
-`forward(x)` takes a normalised canvas and returns, per stride 8, 16 and 32, class logits and distances to the four box
-sides; `lite.codecs.point_boxes` turns them into boxes. Key names are those of mmdetection, so its files load as they are.
+`forward(x)` takes a normalised canvas and returns, per stride 8, 16 and 32, class logits and distances to the four
+sides of a box; `lite.codecs.point_boxes` turns them into boxes. Key names are those of mmdetection, so its files load
+as they are.
 
-Source: mmdetection 3.3.0, models/backbones/cspnext.py, models/necks/cspnext_pafpn.py, models/dense_heads/rtmdet_head.py.
+Source: mmdetection 3.3.0, models/{backbones/cspnext,necks/cspnext_pafpn,dense_heads/rtmdet_head}.py.
 """
 
 import json
@@ -67,12 +68,12 @@ def scaled_sizes(widen: float, deepen: float, **rest: Any) -> RTMDetSizes:
 
 # Zoo size -> constructor; `num_classes` is given by the row.
 SIZES: dict[str, dict[str, Any]] = {
-    "nano": dict(widen=0.25, deepen=0.33, neck_blocks=1, depthwise=True, share_conv=False),
-    "tiny": dict(widen=0.375, deepen=0.167, neck_blocks=1),
-    "s": dict(widen=0.5, deepen=0.33, neck_blocks=1),
-    "m": dict(widen=0.75, deepen=0.67, neck_blocks=2, exp_on_reg=True),
-    "l": dict(widen=1.0, deepen=1.0, neck_blocks=3, exp_on_reg=True),
-    "x": dict(widen=1.25, deepen=1.33, neck_blocks=4, exp_on_reg=True),
+    "nano": {"widen": 0.25, "deepen": 0.33, "neck_blocks": 1, "depthwise": True, "share_conv": False},
+    "tiny": {"widen": 0.375, "deepen": 0.167, "neck_blocks": 1},
+    "s": {"widen": 0.5, "deepen": 0.33, "neck_blocks": 1},
+    "m": {"widen": 0.75, "deepen": 0.67, "neck_blocks": 2, "exp_on_reg": True},
+    "l": {"widen": 1.0, "deepen": 1.0, "neck_blocks": 3, "exp_on_reg": True},
+    "x": {"widen": 1.25, "deepen": 1.33, "neck_blocks": 4, "exp_on_reg": True},
 }
 
 
