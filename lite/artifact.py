@@ -14,7 +14,7 @@ from typing import Any, Literal
 from lite.errors import ArtifactError
 
 SPEC_SCHEMA = "hpe-lite/artifact/1"
-Task = Literal["detect", "pose", "pose-bottom-up", "segment", "classify"]
+Task = Literal["detect", "pose", "pose-bottom-up", "segment", "classify", "features"]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from torch import nn
 
-Task = Literal["detect", "pose", "pose-bottom-up", "segment", "classify"]
+Task = Literal["detect", "pose", "pose-bottom-up", "segment", "classify", "features"]
 
 
 @dataclass(frozen=True, kw_only=True)
