@@ -3,6 +3,7 @@
 import json
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,27 @@ class KeypointTruth:
     @property
     def image_ids(self) -> set[int]:
         return {image["id"] for image in self.images}
+
+    def people_of(self, image_id: int) -> list[dict[str, Any]]:
+        """The people of one picture, in the order of the file."""
+        return self._people_of.get(image_id, [])
+
+    @cached_property
+    def _people_of(self) -> dict[int, list[dict[str, Any]]]:
+        found: dict[int, list[dict[str, Any]]] = {}
+        for person in self.people:
+            found.setdefault(person["image_id"], []).append(person)
+        return found
+
+    def index(self, coco_class: type, annotations: list[dict[str, Any]] | None = None) -> Any:
+        """A pycocotools `COCO` of the pictures and the category, with these annotations or the people of the file."""
+        index = coco_class()
+        annotations = self.people if annotations is None else annotations
+        # pycocotools writes into the annotations it is given.
+        annotations = [dict(annotation) for annotation in annotations]
+        index.dataset = {"images": self.images, "categories": [{"id": self.category_id}], "annotations": annotations}
+        index.createIndex()
+        return index
 
     def only(self, image_ids: set[int]) -> "KeypointTruth":
         """The same truth for some of the pictures."""

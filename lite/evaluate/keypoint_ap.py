@@ -106,13 +106,13 @@ def keypoint_ap(
     Raises:
         MissingExtraError: pycocotools is not installed.
     """
-    coco_class, evaluator_class = _pycocotools()
+    coco_class, evaluator_class = load_pycocotools()
     keep = slice(*(part or (0, len(oks_sigmas))))
     people = truth.people if part is None else [_cut_truth(person, keep) for person in truth.people]
     predicted = [_cut_prediction(entry, keep, number) for number, entry in enumerate(entries, start=1)]
     with silence():
         evaluator = evaluator_class(
-            _index(coco_class, truth, people), _index(coco_class, truth, predicted), iouType="keypoints"
+            truth.index(coco_class, people), truth.index(coco_class, predicted), iouType="keypoints"
         )
         evaluator.params.kpt_oks_sigmas = np.asarray(oks_sigmas, np.float64)[keep]
         evaluator.params.catIds = [truth.category_id]
@@ -129,7 +129,12 @@ def keypoint_ap_by_part(
     return {name: keypoint_ap(truth, entries, oks_sigmas, part) for name, part in parts.items()}
 
 
-def _pycocotools() -> tuple[type, type]:
+def load_pycocotools() -> tuple[type, type]:
+    """pycocotools' `COCO` and `COCOeval`.
+
+    Raises:
+        MissingExtraError: it is not installed.
+    """
     try:
         from pycocotools.coco import COCO
         from pycocotools.cocoeval import COCOeval
@@ -162,13 +167,6 @@ def _cut_prediction(entry: dict[str, Any], keep: slice, number: int) -> dict[str
         "area": float(width * height),
         "iscrowd": 0,
     }
-
-
-def _index(coco_class: type, truth: KeypointTruth, annotations: list[dict[str, Any]]) -> Any:
-    index = coco_class()
-    index.dataset = {"images": truth.images, "categories": [{"id": truth.category_id}], "annotations": annotations}
-    index.createIndex()
-    return index
 
 
 def _summarise(evaluator: Any) -> list[float]:
