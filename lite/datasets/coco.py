@@ -1,4 +1,4 @@
-"""COCO keypoint and box annotations: `read_coco` gives pictures and people, `labelled_people` those fit for training."""
+"""COCO keypoint and box annotations: `read_coco` gives pictures and people, `labelled_people` those to learn from."""
 
 import dataclasses
 import json
@@ -81,7 +81,9 @@ def read_coco(path: str | Path, skeleton: str = "coco17") -> CocoAnnotations:
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except OSError as problem:
-        raise AnnotationError(f"{path}: expected a COCO annotation file, cannot read it ({problem.strerror})") from problem
+        raise AnnotationError(
+            f"{path}: expected a COCO annotation file, cannot read it ({problem.strerror})"
+        ) from problem
     except ValueError as problem:
         raise AnnotationError(f"{path}: expected a COCO annotation file, found no JSON ({problem})") from problem
     if not isinstance(values, dict) or not all(isinstance(values.get(k), list) for k in ("images", "annotations")):

@@ -67,13 +67,17 @@ class ImageStore:
             try:
                 return (self.path / name).read_bytes()
             except OSError as problem:
-                raise InputError(f"{self.path / name}: expected a picture, cannot read it ({problem.strerror})") from problem
+                raise InputError(
+                    f"{self.path / name}: expected a picture, cannot read it ({problem.strerror})"
+                ) from problem
         if name not in self._members:
-            raise InputError(f"{self.path}: holds no picture {name}; check that this is the tar file of the annotations")
+            raise InputError(
+                f"{self.path}: holds no picture {name}; check that this is the tar file of the annotations"
+            )
         offset, size = self._members[name]
         with self._lock:
             if self._file is None:
-                self._file = open(self.path, "rb")
+                self._file = open(self.path, "rb")  # noqa: SIM115 (kept open between reads)
             self._file.seek(offset)
             return self._file.read(size)
 
