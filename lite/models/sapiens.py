@@ -5,7 +5,7 @@ Source: sapiens pretrain/mmpretrain/models/backbones/vision_transformer.py, pose
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -149,7 +149,7 @@ class SapiensFeatures(nn.Module):
 
 def sapiens(size: str, skeleton: str, input_hw: tuple[int, int] = (1024, 768)) -> SapiensPose:
     """A published network with random weights: `size` from `SIZES`, `skeleton` from `NUM_KEYPOINTS`."""
-    sizes = TrunkSizes(**{**vars(SIZES[size]), "grid_hw": input_grid(input_hw, SIZES[size].patch_padding)})
+    sizes = replace(SIZES[size], grid_hw=input_grid(input_hw, SIZES[size].patch_padding))
     network = SapiensPose(sizes, NUM_KEYPOINTS[skeleton])
     network.spec = pose_spec(f"sapiens-{size}-{skeleton}", input_hw, NUM_KEYPOINTS[skeleton], skeleton)
     network.hints = hints(sizes)

@@ -72,7 +72,7 @@ def split_positions(
     """Tell the class row and the grid of stored position embeddings.
 
     Upstream assumes a square grid and takes an odd number of rows as the sign of a class row; both fail for grids that
-    were fine-tuned (64 x 48) or odd (5 x 3). Here the grid the file names comes first, then the target, then the aspects
+    were fine-tuned (64 x 48) or odd (5 x 3). Here the grid the file names comes first, then the target, then aspects
     in use; a class row is looked for first where the file has a class token, and last where it has none.
 
     Args:

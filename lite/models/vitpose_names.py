@@ -1,0 +1,85 @@
+"""ViTPose files of other origins under the original names: mmpose 1.x, transformers, and multi-task files."""
+
+import re
+from collections.abc import Mapping
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+Origin = Literal["original", "mmpose1x", "transformers"]
+
+# (pattern of the whole name, replacement); the first that fits is used.
+MMPOSE1X = (
+    (r"backbone\.patch_embed\.projection\.(.+)", r"backbone.patch_embed.proj.\1"),
+    (r"backbone\.layers\.(\d+)\.ln([12])\.(.+)", r"backbone.blocks.\1.norm\2.\3"),
+    (r"backbone\.layers\.(\d+)\.attn\.(.+)", r"backbone.blocks.\1.attn.\2"),
+    (r"backbone\.layers\.(\d+)\.ffn\.layers\.0\.0\.(.+)", r"backbone.blocks.\1.mlp.fc1.\2"),
+    (r"backbone\.layers\.(\d+)\.ffn\.layers\.1\.(.+)", r"backbone.blocks.\1.mlp.fc2.\2"),
+    (r"backbone\.ln1\.(.+)", r"backbone.last_norm.\1"),
+    (r"head\.(.+)", r"keypoint_head.\1"),
+)
+TRANSFORMERS = (
+    (r"backbone\.embeddings\.position_embeddings", r"backbone.pos_embed"),
+    (r"backbone\.embeddings\.patch_embeddings\.projection\.(.+)", r"backbone.patch_embed.proj.\1"),
+    (r"backbone\.encoder\.layer\.(\d+)\.layernorm_before\.(.+)", r"backbone.blocks.\1.norm1.\2"),
+    (r"backbone\.encoder\.layer\.(\d+)\.layernorm_after\.(.+)", r"backbone.blocks.\1.norm2.\2"),
+    (r"backbone\.encoder\.layer\.(\d+)\.attention\.attention\.(query|key|value)\.(.+)", r"backbone.blocks.\1.\2.\3"),
+    (r"backbone\.encoder\.layer\.(\d+)\.attention\.output\.dense\.(.+)", r"backbone.blocks.\1.attn.proj.\2"),
+    (r"backbone\.encoder\.layer\.(\d+)\.mlp\.(.+)", r"backbone.blocks.\1.mlp.\2"),
+    (r"backbone\.layernorm\.(.+)", r"backbone.last_norm.\1"),
+    (r"head\.deconv1\.(.+)", r"keypoint_head.deconv_layers.0.\1"),
+    (r"head\.batchnorm1\.(.+)", r"keypoint_head.deconv_layers.1.\1"),
+    (r"head\.deconv2\.(.+)", r"keypoint_head.deconv_layers.3.\1"),
+    (r"head\.batchnorm2\.(.+)", r"keypoint_head.deconv_layers.4.\1"),
+    (r"head\.conv\.(.+)", r"keypoint_head.final_layer.\1"),
+)
+
+
+def to_original_names(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], Origin]:
+    """The same tensors under the original names, and where they came from; names no pattern knows stay as they are."""
+    if any(name.startswith("backbone.encoder.layer.") for name in state):
+        return _join_qkv({_rename(name, TRANSFORMERS): tensor for name, tensor in state.items()}), "transformers"
+    if any(name.startswith("backbone.layers.") for name in state):
+        return {_rename(name, MMPOSE1X): tensor for name, tensor in state.items()}, "mmpose1x"
+    return dict(state), "original"
+
+
+def merge_experts(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A single-task network out of a multi-task file: data set 0 (COCO) where it is not split yet.
+
+    In a multi-task network the last channels of each block's output come from the expert of the data set. A split file
+    has them in `fc2` already and keeps the experts unused. Heads of other data sets are dropped with them.
+    """
+    merged: dict[str, Tensor] = {}
+    for name, tensor in state.items():
+        if ".mlp.experts." in name or name.startswith(("associate_keypoint_heads.", "associate_heads.")):
+            continue
+        expert = state.get(name.replace(".mlp.fc2.", ".mlp.experts.0.")) if ".mlp.fc2." in name else None
+        width = state["backbone.last_norm.weight"].shape[0] if "backbone.last_norm.weight" in state else None
+        if expert is not None and tensor.shape[0] + expert.shape[0] == width:
+            tensor = torch.cat([tensor, expert])
+        merged[name] = tensor
+    return merged
+
+
+def _rename(name: str, patterns: tuple[tuple[str, str], ...]) -> str:
+    for pattern, replacement in patterns:
+        match = re.fullmatch(pattern, name)
+        if match:
+            return match.expand(replacement)
+    return name
+
+
+def _join_qkv(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Join `blocks.N.{query,key,value}` into `blocks.N.attn.qkv`."""
+    joined: dict[str, Tensor] = {}
+    for name, tensor in state.items():
+        match = re.fullmatch(r"(backbone\.blocks\.\d+)\.(query|key|value)\.(weight|bias)", name)
+        if match is None:
+            joined[name] = tensor
+        elif match[2] == "query":
+            thirds = [state.get(f"{match[1]}.{part}.{match[3]}") for part in ("query", "key", "value")]
+            if all(third is not None for third in thirds):
+                joined[f"{match[1]}.attn.qkv.{match[3]}"] = torch.cat(thirds)
+    return joined
