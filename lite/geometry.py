@@ -98,8 +98,8 @@ def udp_to_frame(center: np.ndarray, scale: np.ndarray, input_hw: tuple[int, int
 
     The map is `xy / input * scale + center - scale / 2`. This is not the inverse of `udp_affine`, which divides by
     `input - 1`: the published UDP decoder multiplies its heatmap position by `input / (heatmap - 1)`, so that both
-    together give `heatmap_xy / (heatmap - 1) * scale + center - scale / 2`. To map pixels of the crop itself (a drawing,
-    an annotation moved by `udp_affine`), use `invert_affine`.
+    together give `heatmap_xy / (heatmap - 1) * scale + center - scale / 2`. To map pixels of the crop itself (a
+    drawing, an annotation moved by `udp_affine`), use `invert_affine`.
 
     Args:
         center: (..., 2) px of the frame. scale: (..., 2) width and height in px of the frame.
