@@ -1,0 +1,169 @@
+"""The settings of each command as frozen dataclasses; jsonargparse makes them flags and YAML keys of the same names.
+
+Imports neither torch nor OpenCV, so that `--help` answers at once.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from lite.errors import ConfigError
+
+DRAW_PARTS = ("skeleton", "points", "boxes")
+
+
+def _at_least(key: str, value: float | None, least: float) -> None:
+    if value is not None and not value >= least:
+        raise ConfigError(f"{key}: expected at least {least}, found {value}")
+
+
+def _within(key: str, value: float, low: float, high: float) -> None:
+    if not low <= value <= high:
+        raise ConfigError(f"{key}: expected a number from {low} to {high}, found {value}")
+
+
+def _one_of(key: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise ConfigError(f"{key}: expected one of {', '.join(choices)}, found {value!r}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class InputConfig:
+    """What to read.
+
+    Attributes:
+        input: picture, folder (searched with its subfolders), glob or .txt list of pictures; one or several.
+        recursive: whether folders are searched with their subfolders.
+        max_pixels: pictures with more pixels (width times height) are recorded as failed, not read.
+    """
+
+    input: str | list[str]
+    recursive: bool = True
+    max_pixels: int = 200_000_000
+
+    def __post_init__(self) -> None:
+        if not self.inputs or not all(isinstance(one, str) and one for one in self.inputs):
+            raise ConfigError("input: expected a picture, folder, glob or .txt list, found nothing")
+        _at_least("max_pixels", self.max_pixels, 1)
+
+    @property
+    def inputs(self) -> list[str]:
+        """The inputs as a list, also when only one was given."""
+        return [self.input] if isinstance(self.input, str) else list(self.input)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeviceConfig:
+    """Where and how networks run.
+
+    Attributes:
+        mode: precision of an eager network; auto takes the fastest that keeps accuracy (an artifact has its own).
+        device: auto, cpu, cuda, cuda:1, ...
+        batch_size: people in one forward pass at most.
+        frame_batch: pictures handled together at most.
+        threads: processor threads of the networks; unset leaves the runtime's choice.
+        checkpoints: folder searched first for weights.
+        trust: open files that could run code (other people's TorchScript, compiled packages).
+    """
+
+    mode: Literal["auto", "float32", "bfloat16"] = "auto"
+    device: str = "auto"
+    batch_size: int = 32
+    frame_batch: int = 16
+    threads: int | None = None
+    checkpoints: str | None = None
+    trust: bool = False
+
+    def __post_init__(self) -> None:
+        _one_of("mode", self.mode, ("auto", "float32", "bfloat16"))
+        _at_least("batch_size", self.batch_size, 1)
+        _at_least("frame_batch", self.frame_batch, 1)
+        _at_least("threads", self.threads, 1)
+        if not self.device:
+            raise ConfigError("device: expected auto, cpu, cuda or cuda:N, found nothing")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DetectorConfig:
+    """Who finds the people.
+
+    Attributes:
+        detector: zoo name, checkpoint or artifact of a detector; unset takes the built-in one; none makes the whole
+            picture one box.
+        det_config: mmdetection config (.py) that describes det_checkpoint; its values are read, it is never run.
+        det_checkpoint: weights that go with det_config.
+        bbox_thr: people with a lower detection score are left out.
+        nms_thr: of two boxes that overlap more than this (IoU) the lower-scored one is left out.
+        max_people: people kept in one picture, best first; unset keeps all.
+    """
+
+    detector: str | None = None
+    det_config: str | None = None
+    det_checkpoint: str | None = None
+    bbox_thr: float = 0.3
+    nms_thr: float = 0.3
+    max_people: int | None = None
+
+    def __post_init__(self) -> None:
+        _within("bbox_thr", self.bbox_thr, 0, 1)
+        _within("nms_thr", self.nms_thr, 0, 1)
+        _at_least("max_people", self.max_people, 1)
+        if self.det_config and not self.det_checkpoint:
+            raise ConfigError("det_checkpoint: expected the weights that go with det_config, found nothing")
+        if self.detector is not None and self.det_checkpoint:
+            raise ConfigError("detector: expected either detector or det_checkpoint, found both; leave one out")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DrawConfig:
+    """How overlay pictures look.
+
+    Attributes:
+        draw: skeleton (points and links), points, boxes, several joined by commas, or none for no overlay pictures.
+        kpt_thr: keypoints with a lower score are not drawn (the JSON has them all).
+        radius: of keypoints in px; unset follows the size of picture and person.
+        thickness: of links and boxes in px; unset follows the size of picture and person.
+    """
+
+    draw: str = "skeleton"
+    kpt_thr: float = 0.3
+    radius: int | None = None
+    thickness: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.draw != "none":
+            for part in self.draw.split(","):
+                _one_of("draw", part.strip(), (*DRAW_PARTS, "none"))
+        _within("kpt_thr", self.kpt_thr, 0, 1)
+        _at_least("radius", self.radius, 1)
+        _at_least("thickness", self.thickness, 1)
+
+    @property
+    def parts(self) -> frozenset[str]:
+        """What is drawn; empty for no overlay pictures."""
+        return frozenset(part.strip() for part in self.draw.split(",")) - {"none"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class InferConfig(InputConfig, DeviceConfig, DetectorConfig, DrawConfig):
+    """`hpe-lite infer`: photographs in, keypoints out.
+
+    Attributes:
+        output: folder for results; created, and never the folder the pictures are in.
+        model: zoo name, checkpoint or artifact of the keypoint network; unset takes the built-in one.
+        flip_test: average with the mirrored crop; unset follows the model.
+        format: file format of the results.
+        quiet: no progress and no summary.
+    """
+
+    output: str = "results"
+    model: str | None = None
+    flip_test: bool | None = None
+    format: Literal["json"] = "json"
+    quiet: bool = False
+
+    def __post_init__(self) -> None:
+        for part in (InputConfig, DeviceConfig, DetectorConfig, DrawConfig):
+            part.__post_init__(self)
+        if not self.output:
+            raise ConfigError("output: expected a folder for results, found nothing")
+        _one_of("format", self.format, ("json",))

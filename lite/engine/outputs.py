@@ -1,0 +1,75 @@
+"""Where each picture's results go: the same place below the output folder, no two in one file, never among sources."""
+
+import os
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path, PurePosixPath
+
+from lite.errors import ConfigError
+from lite.readers import Item
+
+RUN_FILE = "run.json"
+RESULT_SUFFIXES = (".json", ".jpg")
+
+
+def plan_outputs(items: Sequence[Item], output: Path, inputs: Iterable[str]) -> list[Path]:
+    """Paths of the results without their ending, one an item.
+
+    `photos/a/1.png` becomes `<output>/a/1`; where two would be one file (also on disks that do not tell capitals),
+    the full name `1.png` is kept, and after that the name of the input folder goes in front.
+
+    Raises:
+        ConfigError: the output is an input folder or inside one, or a result would land beside a source.
+    """
+    _refuse_sources(output, inputs)
+    stems = [output / stem for stem in _unique_stems(items)]
+    source_folders = {os.path.realpath(item.path.parent) for item in items}
+    for folder in {stem.parent for stem in stems}:
+        if os.path.realpath(folder) in source_folders:
+            raise ConfigError(
+                f"output: results would be written into {folder}, where pictures are; choose another folder"
+            )
+    if output.exists() and not output.is_dir():
+        raise ConfigError(f"output: expected a folder, found the file {output}")
+    return stems
+
+
+def _refuse_sources(output: Path, inputs: Iterable[str]) -> None:
+    place = Path(os.path.realpath(output))
+    for given in inputs:
+        if os.path.isdir(given) and place.is_relative_to(os.path.realpath(given)):
+            raise ConfigError(f"output: {output} is the input folder or inside it; choose a folder elsewhere")
+
+
+def _unique_stems(items: Sequence[Item]) -> list[str]:
+    """A relative path for each item; whoever shares one moves to the next longer form until nobody does."""
+    level = [0] * len(items)
+    folders = {str(parent).casefold() for item in items for parent in PurePosixPath(_below(item)).parents}
+    while True:
+        stems = [_stem(item, n, level[n]) for n, item in enumerate(items)]
+        used = Counter(stem.casefold() for stem in stems)
+        shared = [n for n, stem in enumerate(stems) if used[stem.casefold()] > 1 or _taken(stem, folders)]
+        if not shared:
+            return stems
+        for n in shared:
+            level[n] += 1
+
+
+def _stem(item: Item, position: int, level: int) -> str:
+    name = PurePosixPath(_below(item))
+    if level == 0:
+        return str(name.with_suffix(""))
+    if level == 1:
+        return str(name)
+    folder = item.root.resolve().name or "root"
+    return f"{folder}/{name}" if level == 2 else f"{folder}/{name}~{position + level - 2}"
+
+
+def _below(item: Item) -> str:
+    return "/".join(part for part in PurePosixPath(item.name).parts if part not in ("..", "/"))
+
+
+def _taken(stem: str, folders: set[str]) -> bool:
+    """Whether the files of this stem are the run's own or have the name of a folder that results need."""
+    files = {f"{stem}{suffix}".casefold() for suffix in RESULT_SUFFIXES}
+    return RUN_FILE in files or bool(files & folders)

@@ -1,0 +1,221 @@
+"""Predicted people of annotated pictures: by running the stages over them, or from the output folder of `infer`."""
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+
+from lite.artifact import CropRule
+from lite.assemble import join
+from lite.datasets.image_store import ImageStore
+from lite.detect import GivenBoxes
+from lite.engine.pipeline import Pipeline
+from lite.errors import AnnotationError, InputError
+from lite.evaluate.boxes import Boxes, truth_boxes
+from lite.evaluate.coco_files import KeypointTruth
+from lite.evaluate.keypoint_ap import PredictedPerson
+from lite.geometry import box_to_center_scale
+from lite.structures import Detections, Frame
+from lite.writers.records import Results, load_results
+
+Finder = Callable[[Sequence[Frame]], Detections]
+# Results do not say which crop they came from; every network here pads by 1.25 to an upright 3:4 crop.
+USUAL_PADDING, USUAL_INPUT_HW = 1.25, (256, 192)
+
+
+@dataclass(kw_only=True)
+class Predictions:
+    """What was predicted for the pictures of an annotation file.
+
+    Attributes:
+        people: of all pictures.
+        boxes_of: image id -> boxes xyxy px and scores that people were looked for in, pictures with an error left out.
+        failures: file name -> why the picture could not be used.
+        missing: pictures without a result; only of results that existed already.
+    """
+
+    people: list[PredictedPerson] = field(default_factory=list)
+    boxes_of: dict[int, Boxes] = field(default_factory=dict)
+    failures: dict[str, str] = field(default_factory=dict)
+    missing: list[str] = field(default_factory=list)
+
+    def add(
+        self, image_id: int, keypoints: np.ndarray, keypoint_scores: np.ndarray, boxes: Boxes, scales: np.ndarray
+    ) -> None:
+        """Take the people of one picture: (P, K, 2) px, (P, K), their boxes, and (P, 2) size of the padded boxes px."""
+        self.boxes_of[image_id] = boxes
+        for number in range(len(keypoints)):
+            person = PredictedPerson(
+                image_id=image_id,
+                person_id=number,
+                keypoints=keypoints[number],
+                keypoint_scores=keypoint_scores[number],
+                box_score=float(boxes[1][number]),
+                area=float(scales[number].prod()),
+            )
+            self.people.append(person)
+
+
+def truth_finder(truth: KeypointTruth) -> Finder:
+    """The annotated boxes of each frame, clipped to it, with score 1."""
+    image_of = {image["file_name"]: image["id"] for image in truth.images}
+
+    def find(frames: Sequence[Frame]) -> Detections:
+        boxes = [truth_boxes(truth.people_of(image_of[frame.source]), frame.size_hw) for frame in frames]
+        scores = [np.ones(len(one), np.float32) for one in boxes]
+        return GivenBoxes({frame.source: pair for frame, *pair in zip(frames, boxes, scores)})(frames)
+
+    return find
+
+
+def boxes_finder(truth: KeypointTruth, boxes_of: dict[int, Boxes]) -> Finder:
+    """Boxes of a detection file, as they are.
+
+    Raises:
+        AnnotationError: none of them belongs to a picture of the annotations.
+    """
+    name_of = {image["id"]: image["file_name"] for image in truth.images}
+    given = {name_of[image_id]: boxes for image_id, boxes in boxes_of.items() if image_id in name_of}
+    if boxes_of and not given:
+        raise AnnotationError(
+            "boxes: expected detections of the annotated pictures, found none; do the files belong together?"
+        )
+    return GivenBoxes(given)
+
+
+def predict(
+    truth: KeypointTruth,
+    store: ImageStore,
+    pipeline: Pipeline,
+    find: Finder,
+    *,
+    frame_batch: int,
+    advance: Callable[[int], None] = lambda _: None,
+) -> Predictions:
+    """Run the stages over every picture.
+
+    Args:
+        truth: names the pictures.
+        store: holds them.
+        pipeline: the stages after detection.
+        find: frames -> boxes.
+        frame_batch: pictures handled together.
+        advance: told the number of pictures done since the last call.
+
+    Raises:
+        InputError: not one of the pictures can be read.
+    """
+    result = Predictions()
+    rule, input_hw = pipeline.pose.spec.crop or CropRule(), pipeline.pose.spec.input_hw
+    for frames, image_ids, failures in _frames(truth, store, frame_batch):
+        result.failures.update(failures)
+        detections = find(frames)
+        poses = join([pipeline.assemble(pipeline.forward(crops), crops) for crops in pipeline.crop(frames, detections)])
+        _, scales = box_to_center_scale(poses.boxes, rule.padding, input_hw)
+        for position, image_id in enumerate(image_ids):
+            mine = np.flatnonzero(poses.frame_of == position)
+            boxes = poses.boxes[mine], poses.scores[mine]
+            result.add(image_id, poses.keypoints[mine], poses.keypoint_scores[mine], boxes, scales[mine])
+        advance(len(image_ids) + len(failures))
+    if truth.images and len(result.failures) == len(truth.images):
+        name, problem = next(iter(result.failures.items()))
+        raise InputError(
+            f"images: expected the annotated pictures, could read none of {len(truth.images)} ({name}: {problem})"
+        )
+    return result
+
+
+def _frames(
+    truth: KeypointTruth, store: ImageStore, frame_batch: int
+) -> Iterator[tuple[list[Frame], list[int], dict[str, str]]]:
+    """Frames, their image ids, and what could not be read, the next batch being read while one is worked on."""
+
+    def read(image: dict) -> Frame | InputError:
+        try:
+            return Frame(pixels=store.read(image["file_name"]), source=image["file_name"])
+        except InputError as problem:
+            return problem
+
+    def submit(start: int) -> list:
+        return [pool.submit(read, image) for image in truth.images[start : start + frame_batch]]
+
+    with ThreadPoolExecutor(2) as pool:
+        waiting = submit(0)
+        for start in range(0, len(truth.images), frame_batch):
+            done = [job.result() for job in waiting]
+            waiting = submit(start + frame_batch)
+            images = truth.images[start : start + frame_batch]
+            good = [(frame, image["id"]) for frame, image in zip(done, images) if isinstance(frame, Frame)]
+            failures = {i["file_name"]: str(p) for p, i in zip(done, images) if isinstance(p, InputError)}
+            yield [frame for frame, _ in good], [image_id for _, image_id in good], failures
+
+
+def read_predictions(folder: Path, truth: KeypointTruth) -> Predictions:
+    """People in a results folder of `infer`, matched to the annotated pictures by file name.
+
+    Raises:
+        AnnotationError: no result belongs to a picture of the annotations, or a person has not the annotated keypoints.
+    """
+    results = load_results(folder)
+    by_name = _by_name(results)
+    predictions = Predictions()
+    for image in truth.images:
+        result = _find(by_name, image["file_name"])
+        if result is None:
+            predictions.missing.append(image["file_name"])
+        elif result.error:
+            predictions.failures[image["file_name"]] = result.error
+        else:
+            if len(result.keypoints) and result.keypoints.shape[1] != truth.num_keypoints:
+                raise AnnotationError(
+                    f"{folder}: expected {truth.num_keypoints} keypoints, found {result.keypoints.shape[1]} "
+                    f"for {image['file_name']}; name the right --skeleton"
+                )
+            boxes = _boxes(result)
+            _, scales = box_to_center_scale(boxes[0], USUAL_PADDING, USUAL_INPUT_HW)
+            predictions.add(image["id"], result.keypoints, result.keypoint_scores, boxes, scales)
+    if truth.images and len(predictions.missing) == len(truth.images):
+        raise AnnotationError(
+            f"{folder}: expected results of the annotated pictures, found {len(results)} of other pictures; "
+            "results and annotations are matched by file name"
+        )
+    return predictions
+
+
+def _by_name(results: Sequence[Results]) -> dict[str, list[Results]]:
+    """File name without folder and ending -> its results: the plain form of the field names pictures no better."""
+    found: dict[str, list[Results]] = {}
+    for result in results:
+        found.setdefault(PurePosixPath(result.source).stem, []).append(result)
+    return found
+
+
+def _find(by_name: dict[str, list[Results]], file_name: str) -> Results | None:
+    """The result of one picture; among several of its name the one whose source ends most like it.
+
+    Raises:
+        AnnotationError: several fit equally.
+    """
+    candidates = by_name.get(PurePosixPath(file_name).stem, [])
+    likeness = [_shared_end(PurePosixPath(result.source), PurePosixPath(file_name)) for result in candidates]
+    best = [result for result, like in zip(candidates, likeness) if like == max(likeness)]
+    if len(best) > 1:
+        raise AnnotationError(
+            f"{file_name}: expected one result, found {best[0].source} and {best[1].source}; remove one"
+        )
+    return best[0] if best else None
+
+
+def _shared_end(a: PurePosixPath, b: PurePosixPath) -> int:
+    """Number of last path parts that are equal."""
+    pairs = zip(reversed(a.parts), reversed(b.parts))
+    return next((n for n, (x, y) in enumerate(pairs) if x != y), min(len(a.parts), len(b.parts)))
+
+
+def _boxes(result: Results) -> Boxes:
+    """Boxes and scores; where the file has none, the extent of the keypoints and 1."""
+    extent = np.concatenate([result.keypoints.min(axis=1), result.keypoints.max(axis=1)], axis=1)
+    boxes = np.where(np.isnan(result.boxes), extent, result.boxes).astype(np.float32)
+    return boxes, np.where(np.isnan(result.scores), 1.0, result.scores).astype(np.float32)
