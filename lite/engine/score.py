@@ -38,17 +38,12 @@ def evaluate(config: EvalConfig) -> int:
         os.environ["HPE_LITE_CHECKPOINTS"] = config.checkpoints  # where every part looks for weights
     if config.predictions:
         skeleton = load_skeleton(config.skeleton)
-        truth = _truth(config, skeleton)
-        if Path(config.predictions).is_dir():
-            predictions = read_predictions(Path(config.predictions), truth)
-            entries, model = _submit(config, predictions, truth, skeleton), {}
-        else:
-            predictions, model = None, {}
-            entries = [e for e in read_entries(config.predictions, truth) if e["image_id"] in truth.image_ids]
+        truth, predictions, entries = _existing(config, skeleton)
+        model = {}
     else:
         with open_pipeline(_networks_needed(config)) as pipeline:
             skeleton = load_skeleton(pipeline.pose.spec.skeleton)
-            truth = _truth(config, skeleton)
+            truth = _first(config, _truth(config, skeleton))
             predictions, model = run_model(config, pipeline, truth)
             entries = _submit(config, predictions, truth, skeleton)
     metrics = measure(config, truth, entries, predictions, skeleton) | {"model": model}
@@ -117,7 +112,23 @@ def _truth(config: EvalConfig, skeleton: Skeleton) -> KeypointTruth:
     truth = read_truth(config.annotations, len(skeleton.keypoint_names))
     if not truth.images:
         raise AnnotationError(f"{config.annotations}: expected annotated pictures, found none")
+    return truth
+
+
+def _first(config: EvalConfig, truth: KeypointTruth) -> KeypointTruth:
+    """The truth of the pictures that are asked for."""
     return truth if config.limit is None else truth.only({image["id"] for image in truth.images[: config.limit]})
+
+
+def _existing(config: EvalConfig, skeleton: Skeleton) -> tuple[KeypointTruth, Predictions | None, list[dict[str, Any]]]:
+    """Truth, people with their boxes (None for a results file, which has none), and the entries to score."""
+    path, whole = Path(config.predictions), _truth(config, skeleton)
+    truth = _first(config, whole)
+    if path.is_dir():
+        predictions = read_predictions(path, truth)
+        return truth, predictions, _submit(config, predictions, truth, skeleton)
+    wanted = truth.image_ids
+    return truth, None, [entry for entry in read_entries(path, whole) if entry["image_id"] in wanted]
 
 
 def _submit(

@@ -1,4 +1,4 @@
-"""`hpe-lite eval` with networks that know the answer: every source of boxes, results that exist already, broken input."""
+"""`hpe-lite eval` with networks that know the answer: every source of boxes, existing results, broken input."""
 
 import json
 import shutil
