@@ -20,6 +20,7 @@ from torch.nn import functional as F
 from lite.artifact import ArtifactSpec, LetterboxRule, OutputSpec, spec_from_dict
 from lite.errors import CheckpointError, ModelError
 from lite.models.rtmdet_rows import COCO80, ZOO_ROWS
+from lite.models.strict import load_strictly
 
 __all__ = ["ZOO_ROWS", "RTMDet", "RTMDetSizes", "match_rtmdet", "rtmdet", "rtmdet_from_state_dict"]
 
@@ -323,10 +324,11 @@ def rtmdet(size: str, labels: str, name: str | None = None, canvas: int | None =
 def detector_spec(name: str, input_hw: tuple[int, int], labels: tuple[str, ...], **codec: Any) -> ArtifactSpec:
     """The spec of an RTMDet; `codec` replaces single post-processing numbers (see `PointBoxes`)."""
     person = len(labels) == 1
+    person_label = labels.index("person") if "person" in labels else 0
     numbers = {
         "name": "point_boxes",
         "strides": list(STRIDES),
-        "person_label": 0,
+        "person_label": person_label,
         "max_candidates": 300,
         "score_thr": 0.05 if person else 0.001,
         "nms_pre": 1000 if person else 30000,
@@ -353,7 +355,7 @@ def detector_spec(name: str, input_hw: tuple[int, int], labels: tuple[str, ...],
         ),
         codec=numbers,
         labels=labels,
-        person_label=0,
+        person_label=person_label,
         licence="Apache-2.0",
     )
 
@@ -444,10 +446,11 @@ def rtmdet_from_state_dict(
     if sizes is None:
         sizes = replace(shown, exp_on_reg=_exp_from_config(meta.get("cfg"), shown.exp_on_reg))
     name = model or next((name for name, row in known.items() if row == sizes), "rtmdet-custom")
-    network = RTMDet(sizes)
-    _load_strictly(network, state)
+    with torch.device("meta"):
+        network = RTMDet(sizes)
+    load_strictly(network, state, f"{name} of width {sizes.widths[1]} with {sizes.num_classes} classes")
     network.spec = _spec(meta, name, sizes, input_hw)
-    return network.eval()
+    return network
 
 
 def _zoo_sizes() -> dict[str, RTMDetSizes]:
@@ -488,19 +491,3 @@ def class_names(meta: Mapping[str, Any], num_classes: int) -> tuple[str, ...]:
     if len(names) != num_classes:
         raise CheckpointError(f"the head predicts {num_classes} classes, the file names {len(names)}; it is not usable")
     return names
-
-
-def _load_strictly(network: nn.Module, state: Mapping[str, Tensor]) -> None:
-    wanted = network.state_dict()
-    missing = [key for key in wanted if key not in state]
-    extra = [key for key in state if key not in wanted]
-    misshapen = [
-        f"{key} {tuple(state[key].shape)} instead of {tuple(tensor.shape)}"
-        for key, tensor in wanted.items()
-        if key in state and state[key].shape != tensor.shape
-    ]
-    if missing or extra or misshapen:
-        parts = [("missing", missing), ("left over", extra), ("of another shape", misshapen)]
-        listed = "; ".join(f"{what}: {', '.join(keys)}" for what, keys in parts if keys)
-        raise CheckpointError(f"the tensors do not fit this RTMDet, {listed}")
-    network.load_state_dict(dict(state))
