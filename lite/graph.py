@@ -67,6 +67,15 @@ class PixelGraph(nn.Module):
         x = pixels.permute(0, 3, 1, 2).to(torch.float32)  # (B, 3, h, w)
         return torch.addcmul(self.offset, x, self.factor).to(self.dtype)
 
+    def heatmaps(self, pixels: Tensor) -> Tensor:
+        """(B, h, w, 3) uint8 RGB -> (B, K, H, W) float32, averaged with the mirrored crop's when `spec.flip_test`."""
+        x = self.normalise(pixels)
+        heatmaps = self.network(x)["heatmaps"].float()
+        if self.spec.flip_test:
+            mirrored = self.network(x.flip(3))["heatmaps"].float()
+            heatmaps = self.merge_flip(heatmaps, mirrored)
+        return heatmaps
+
     def forward(self, pixels: Tensor) -> dict[str, Tensor]:
         """Coordinates of a batch.
 
@@ -78,17 +87,12 @@ class PixelGraph(nn.Module):
             Detect: `boxes` (B, n, 4) float32 xyxy px of the canvas, `scores` (B, n) float32, `labels` (B, n) int64,
             before suppression; unused places have score 0.
         """
-        x = self.normalise(pixels)
-        raw = self.network(x)
         if self.spec.task == "detect":
+            raw = self.network(self.normalise(pixels))
             cls, reg = ([level.float() for level in raw[name]] for name in ("cls", "reg"))
             decoded = self.codec.decode(cls, reg, self.spec.input_hw)
         else:
-            heatmaps = raw["heatmaps"].float()
-            if self.spec.flip_test:
-                mirrored = self.network(x.flip(3))["heatmaps"].float()
-                heatmaps = self.merge_flip(heatmaps, mirrored)
-            decoded = self.codec.decode(heatmaps)
+            decoded = self.codec.decode(self.heatmaps(pixels))
         return dict(zip(OUTPUTS[self.spec.task], decoded, strict=True))
 
 

@@ -38,9 +38,8 @@ def check_pixels(spec: ArtifactSpec, pixels: np.ndarray) -> None:
     """
     height, width = spec.input_hw
     if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[1:] != (height, width, 3):
-        raise ModelError(
-            f"{spec.model}: expected pixels (B, {height}, {width}, 3) uint8, found {tuple(pixels.shape)} {pixels.dtype.name}"
-        )
+        found = f"{tuple(pixels.shape)} {pixels.dtype.name}"
+        raise ModelError(f"{spec.model}: expected pixels (B, {height}, {width}, 3) uint8, found {found}")
     most = spec.batch_range[1]
     if len(pixels) > most:
         raise ModelError(f"{spec.model}: at most {most} crops at once, found {len(pixels)}; use a smaller batch size")

@@ -1,6 +1,7 @@
 """A network run as it is, in PyTorch. The one part that builds other parts: network, codec and graph, inside `open`."""
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -55,16 +56,21 @@ def choose_mode(spec: ArtifactSpec, mode: str, device: torch.device) -> tuple[st
 
 
 def build_graph(network: nn.Module, *, mode: str = "float32", flip_test: bool | None = None) -> PixelGraph:
-    """The pixel graph of a loaded network, in eval mode, with the codec its spec names; `network` is changed in place."""
+    """The pixel graph of a loaded network with the codec its spec names; `network` is changed in place."""
     from lite.codecs import build_codec
+    from lite.codecs.flip import flip_average
     from lite.skeletons import load_skeleton
 
     spec: ArtifactSpec = network.spec
     flip_test = spec.flip_test if flip_test is None else flip_test
     spec = replace(spec, mode=mode, flip_test=flip_test, batch_range=(1, LARGEST_BATCH))
-    flip_indices = load_skeleton(spec.skeleton).flip_indices if spec.skeleton else None
+    merge_flip = None
+    if flip_test and spec.skeleton:
+        # Networks trained with the classic affine see a mirrored crop one heatmap cell off.
+        shift = spec.crop is not None and spec.crop.affine == "classic"
+        merge_flip = partial(flip_average, flip_indices=load_skeleton(spec.skeleton).flip_indices, shift=shift)
     network = network.eval().requires_grad_(False).to(DTYPES[mode])
-    graph = PixelGraph(network, build_codec(spec.codec), spec, flip_indices).eval()
+    graph = PixelGraph(network, build_codec(spec.codec), spec, merge_flip).eval()
     graph.spec = replace(spec, outputs=output_specs(graph))
     return graph
 

@@ -1,6 +1,7 @@
 """Batch norm folded into the convolution before it: the same numbers with one memory pass fewer. Inference only."""
 
 from copy import deepcopy
+from itertools import pairwise
 
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
@@ -17,7 +18,7 @@ def _pairs(parent: nn.Module) -> list[tuple[str, str]]:
     children = dict(parent.named_children())
     if isinstance(parent, nn.Sequential):
         names = list(children)
-        candidates = list(zip(names, names[1:]))
+        candidates = list(pairwise(names))
     else:
         candidates = [(name, name.replace("conv", "bn")) for name in children if "conv" in name]
     return [

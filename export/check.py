@@ -1,0 +1,187 @@
+"""The gate: an exported file, run by the backend that will serve it, against the eager float32 network.
+
+Compared are the task's own quantities on real crops, at batch 1, an odd batch and the largest tried. `LIMITS` is the
+one table of what may differ. Over a limit, the file is not written under its final name.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from lite.backends.base import Backend
+from lite.geometry import iou
+from lite.graph import PixelGraph
+
+# Largest allowed difference (or smallest allowed agreement) per task and mode. Shifts in crop px, one heatmap px is 4.
+LIMITS: dict[str, dict[str, dict[str, float]]] = {
+    "pose": {
+        "float32": {"shift_max_px": 0.05, "shift_p95_px": 0.02, "oks_min": 0.999, "score_shift_max": 0.002},
+        "bfloat16": {"shift_max_px": 4.0, "shift_p95_px": 1.0, "oks_min": 0.97, "score_shift_max": 0.08},
+    },
+    "detect": {
+        "float32": {"iou_min": 0.99, "score_shift_max": 0.005},
+        "bfloat16": {"iou_min": 0.85, "score_shift_max": 0.1},
+    },
+}
+# Noise that rounding in a mode adds to a heatmap, as a fraction of its range; used to find peaks that cannot hold.
+NOISE = {"float32": 1e-5, "bfloat16": 2e-2}
+NOISE_DRAWS = 4
+LEAST_STABLE = 0.1  # of all keypoints; with fewer, the comparison says nothing
+SURE_SCORE = 0.3  # boxes of the reference above it are compared
+LEAST_BOXES = 5  # without that many sure boxes, the best of each frame are compared instead
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Reference:
+    """What the eager float32 network gives for the check crops.
+
+    Attributes:
+        pixels: (N, h, w, 3) uint8 RGB.
+        outputs: name -> array, first axis N.
+        stable: (N, K) bool, keypoints whose peak holds under noise of the mode's size (pose).
+        oks_sigmas: (K,) per-keypoint constants (pose).
+    """
+
+    pixels: np.ndarray
+    outputs: dict[str, np.ndarray]
+    stable: np.ndarray | None = None
+    oks_sigmas: np.ndarray | None = None
+
+
+@torch.inference_mode()
+def reference(graph: PixelGraph, pixels: np.ndarray, mode: str, oks_sigmas: np.ndarray | None = None) -> Reference:
+    """Run the eager float32 graph, one crop at a time, and find its unstable keypoints for `mode`.
+
+    A keypoint is unstable when noise of `NOISE[mode]` times its heatmap's range, drawn `NOISE_DRAWS` times, moves its
+    decoded position by more than the mode's `shift_p95_px` once: a flat or double peak that any rounding may turn over.
+    """
+    outputs: list[dict[str, np.ndarray]] = []
+    stable = []
+    random = torch.Generator().manual_seed(0)
+    for one in pixels:
+        crop = torch.from_numpy(one[None])
+        if graph.spec.task != "pose":
+            outputs.append({name: value.numpy() for name, value in graph(crop).items()})
+            continue
+        heatmaps = graph.heatmaps(crop)
+        keypoints, scores = graph.codec.decode(heatmaps)
+        outputs.append({"keypoints": keypoints.numpy(), "scores": scores.numpy()})
+        size = NOISE[mode] * (heatmaps.amax((2, 3), keepdim=True) - heatmaps.amin((2, 3), keepdim=True))
+        holds = torch.ones_like(scores, dtype=torch.bool)
+        for _ in range(NOISE_DRAWS):
+            noisy = heatmaps + size * torch.randn(heatmaps.shape, generator=random)
+            moved = (graph.codec.decode(noisy)[0] - keypoints).norm(dim=2)
+            holds &= moved <= LIMITS["pose"][mode]["shift_p95_px"]
+        stable.append(holds.numpy())
+    return Reference(
+        pixels=pixels,
+        outputs={name: np.concatenate([part[name] for part in outputs]) for name in outputs[0]},
+        stable=np.concatenate(stable) if stable else None,
+        oks_sigmas=oks_sigmas,
+    )
+
+
+def check(backend: Backend, expected: Reference) -> dict[str, Any]:
+    """Compare a backend with the reference.
+
+    Returns:
+        The report, ready for JSON: `passed`, `crops`, `batches`, the quantities, `limits`, `failures` (sentences).
+    """
+    spec = backend.spec
+    limits = LIMITS[spec.task][spec.mode]
+    batches = _batches(len(expected.pixels), spec.batch_range[1])
+    measure = _compare_poses if spec.task == "pose" else _compare_boxes
+    measured = [measure(backend.run(expected.pixels[:size]), expected, size) for size in batches]
+    worst = {name: _worst(name, [one[name] for one in measured]) for name in measured[0]}
+    failures = [
+        f"{name} is {worst[name]:.4g}, the limit is {limit:.4g}"
+        for name, limit in limits.items()
+        if _over(name, worst[name], limit)
+    ]
+    if worst["compared"] < worst.pop("least"):
+        clear = f"only {worst['compared']} of {worst['of']} results are clear enough to compare"
+        failures.append(f"{clear}; give --check-images with people")
+    return {
+        "passed": not failures,
+        "crops": len(expected.pixels),
+        "batches": batches,
+        **worst,
+        "limits": limits,
+        "failures": failures,
+    }
+
+
+def report_lines(report: dict[str, Any]) -> list[str]:
+    """The report for people, one quantity a line."""
+    lines = [f"check against eager float32: {report['crops']} crops, batches {', '.join(map(str, report['batches']))}"]
+    lines.append(f"  compared {report['compared']} of {report['of']}; the rest is too flat or too weak to compare")
+    lines += [f"  {name:<16} {report[name]:.5g} (limit {limit:.5g})" for name, limit in report["limits"].items()]
+    return [*lines, *(f"  FAILED: {failure}" for failure in report["failures"])]
+
+
+def _batches(count: int, most: int) -> list[int]:
+    """1, an odd number, and the largest."""
+    return sorted({size for size in (1, 3, count) if size <= min(count, most)} | {min(count, most)})
+
+
+def _over(name: str, value: float, limit: float) -> bool:
+    """NaN is over every limit."""
+    return not (value >= limit if name.endswith("_min") else value <= limit)
+
+
+def _worst(name: str, values: list[float]) -> float:
+    if any(np.isnan(values)):
+        return float("inf") if not name.endswith("_min") else -1.0
+    return min(values) if name.endswith("_min") else max(values)
+
+
+def _compare_poses(outputs: dict[str, np.ndarray], expected: Reference, size: int) -> dict[str, float]:
+    """Shifts of the stable keypoints of the first `size` crops."""
+    stable = expected.stable[:size]
+    shift = np.linalg.norm(outputs["keypoints"] - expected.outputs["keypoints"][:size], axis=2)  # (B, K) crop px
+    scores = np.abs(outputs["scores"] - expected.outputs["scores"][:size])
+    height, width = expected.pixels.shape[1:3]
+    area = height * width / 1.25**2  # the box inside the padding, crop px^2
+    near = np.exp(-(shift**2) / (2 * area * (2 * expected.oks_sigmas) ** 2))
+    oks = [row[keep].mean() for row, keep in zip(near, stable) if keep.any()]
+    chosen = shift[stable] if stable.any() else np.zeros(1)
+    return {
+        "shift_max_px": float(chosen.max()),
+        "shift_p95_px": float(np.percentile(chosen, 95)),
+        "oks_min": float(min(oks, default=1.0)),
+        "score_shift_max": float(scores[stable].max(initial=0.0)),
+        "compared": int(stable.sum()),
+        "of": int(stable.size),
+        "least": max(1, int(LEAST_STABLE * expected.stable.size)),
+    }
+
+
+def _compare_boxes(outputs: dict[str, np.ndarray], expected: Reference, size: int) -> dict[str, float]:
+    """Each sure box against its best counterpart on the other side, both ways: nothing lost, nothing invented."""
+    overlaps, shifts = [], []
+    want = {name: value[:size] for name, value in expected.outputs.items()}
+    for mine, other in ((want, outputs), (outputs, want)):
+        for boxes, scores, labels, boxes2, scores2, labels2 in zip(
+            *(side[n] for side in (mine, other) for n in ("boxes", "scores", "labels"))
+        ):
+            sure = scores > SURE_SCORE
+            if sure.sum() < LEAST_BOXES:
+                sure = np.zeros_like(sure)
+                sure[np.argsort(-scores, kind="stable")[:LEAST_BOXES]] = True
+                sure &= scores > 0
+            same = labels[sure][:, None] == labels2[None]
+            agreement = np.where(same & (scores2 > 0)[None], iou(boxes[sure], boxes2), 0.0)
+            apart = np.abs(scores[sure][:, None] - scores2[None])
+            best = np.argmax(agreement - apart, axis=1)
+            rows = np.arange(len(best))
+            overlaps.extend(agreement[rows, best])
+            shifts.extend(apart[rows, best])
+    return {
+        "iou_min": float(min(overlaps, default=1.0)),
+        "score_shift_max": float(max(shifts, default=0.0)),
+        "compared": len(overlaps),
+        "of": int((want["scores"] > 0).sum() + (outputs["scores"] > 0).sum()),
+        "least": 1,
+    }

@@ -1,0 +1,100 @@
+"""build -> load -> graph -> convert -> check -> write the artifact."""
+
+import os
+import tempfile
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+import lite
+from export.check import check, reference, report_lines
+from export.config import SUFFIXES, ExportConfig
+from export.crops import check_crops
+from export.to_pt2 import to_pt2
+from lite.artifact import ArtifactSpec, spec_path, write_spec
+from lite.backends import open_backend
+from lite.backends.eager_backend import build_graph, load
+from lite.backends.fold import fold_batch_norm
+from lite.backends.pt2_backend import sha256_of
+from lite.checkpoints import load_network
+from lite.errors import ConfigError
+from lite.graph import PixelGraph
+from lite.skeletons import load_skeleton
+
+# Format -> writer `(graph, path, batch_max)`.
+FORMATS: dict[str, Callable[[PixelGraph, Path, int], None]] = {"pt2": to_pt2}
+# Crops to check with: many where a crop is cheap, few where it takes seconds.
+CHECK_CROPS, CHECK_CROPS_LARGE, LARGE_INPUT_PX = 12, 3, 512 * 512
+
+
+def export(config: ExportConfig) -> int:
+    """Write the artifact; 0 when it passed the check, 1 when it did not and nothing was written.
+
+    Raises:
+        HpeLiteError: the network cannot be built or loaded, or the output is in the way.
+    """
+    if config.threads is not None:
+        torch.set_num_threads(config.threads)
+    network = _network(config)
+    output = _output(config, network.spec)
+    expected = _expected(network, config)
+    fold_batch_norm(network)
+    graph = build_graph(network, mode=config.mode, flip_test=config.flip_test).to(memory_format=torch.channels_last)
+    with tempfile.TemporaryDirectory(prefix=f".{output.name}.", dir=output.parent) as folder:
+        part = Path(folder) / output.name
+        FORMATS[config.format](graph, part, config.batch_max)
+        spec = _describe(graph.spec, part, config)
+        write_spec(part, spec)
+        backend = open_backend(part, device="cpu")
+        report = check(backend, expected)
+        backend.close()
+        print("\n".join(report_lines(report)))
+        if not report["passed"]:
+            print(f"{output} was not written")
+            return 1
+        write_spec(part, replace(spec, check=report))
+        os.replace(part, output)
+        os.replace(spec_path(part), spec_path(output))
+    print(f"wrote {output} ({output.stat().st_size / 1e6:.1f} MB) and {spec_path(output).name}")
+    return 0
+
+
+def _network(config: ExportConfig) -> nn.Module:
+    """The network with its weights, float32, eval mode."""
+    if config.checkpoint is None:
+        return load(config.model, trust=config.trust, config=None).eval()
+    return load_network(config.checkpoint, model=config.model, trust=config.trust).eval()
+
+
+def _output(config: ExportConfig, spec: ArtifactSpec) -> Path:
+    """Where the artifact goes; its folder exists afterwards."""
+    name = f"{config.model or spec.model}_{config.mode}{SUFFIXES[config.format]}"
+    output = Path(config.output) if config.output else Path("checkpoints") / name
+    if output.exists() and not config.overwrite:
+        raise ConfigError(f"output: {output} is there already; give another --output or pass --overwrite")
+    output.parent.mkdir(parents=True, exist_ok=True)
+    return output
+
+
+def _expected(network: nn.Module, config: ExportConfig):
+    """The eager float32 outputs, taken before the network is converted in place."""
+    graph = build_graph(network, mode="float32", flip_test=config.flip_test)
+    height, width = graph.spec.input_hw
+    count = CHECK_CROPS_LARGE if height * width > LARGE_INPUT_PX else CHECK_CROPS
+    pixels = check_crops(graph.spec, config.check_images, min(count, config.batch_max))
+    sigmas = np.asarray(load_skeleton(graph.spec.skeleton).oks_sigmas) if graph.spec.skeleton else None
+    return reference(graph, pixels, config.mode, sigmas)
+
+
+def _describe(spec: ArtifactSpec, path: Path, config: ExportConfig) -> ArtifactSpec:
+    return replace(
+        spec,
+        format=config.format,
+        batch_range=(1, config.batch_max),
+        versions={"torch": torch.__version__, "hpe-lite": lite.__version__},
+        sha256=sha256_of(path),
+    )

@@ -1,0 +1,139 @@
+"""A `.pt2` file written by `hpe-lite export`, run by torch without the network's code."""
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from lite.artifact import ArtifactSpec, read_spec
+from lite.backends.base import check_pixels, empty_outputs
+from lite.backends.devices import choose_device
+from lite.backends.pt2_archive import vet_archive
+from lite.errors import ArtifactError, ConfigError
+
+
+class Pt2Backend:
+    """See `lite.backends.base.Backend`."""
+
+    def __init__(self, program: torch.export.ExportedProgram, spec: ArtifactSpec, device: torch.device) -> None:
+        self.module = program.module()
+        self.spec = spec
+        self.device = str(device)
+        self.describe = f"{spec.model}, pt2 {spec.mode} on {device}"
+
+    @torch.inference_mode()
+    def run(self, pixels: np.ndarray) -> dict[str, np.ndarray]:
+        """Outputs of a batch of (B, h, w, 3) uint8 RGB crops."""
+        check_pixels(self.spec, pixels)
+        if len(pixels) == 0:
+            return empty_outputs(self.spec)
+        outputs = self.module(torch.from_numpy(np.ascontiguousarray(pixels)).to(self.device))
+        return {name: value.cpu().numpy() for name, value in outputs.items()}
+
+    def close(self) -> None:
+        """Drop the program."""
+        del self.module
+
+
+def open(
+    model: str | Path,
+    *,
+    device: str = "auto",
+    mode: str = "auto",
+    trust: bool = False,
+    flip_test: bool | None = None,
+    threads: int | None = None,
+    config: str | Path | None = None,
+) -> Pt2Backend:
+    """Vet and load an exported file; see `lite.backends.open_backend` for arguments and errors."""
+    path = Path(model)
+    spec = read_spec(path)
+    _check_request(spec, path, mode, flip_test)
+    target = choose_device(device)
+    if threads is not None:
+        torch.set_num_threads(threads)
+    program = _load(path, spec, trust)
+    _check_program(program, spec, path)
+    if target.type != "cpu":
+        program = torch.export.passes.move_to_device_pass(program, target)
+    return Pt2Backend(program, spec, target)
+
+
+def _check_request(spec: ArtifactSpec, path: Path, mode: str, flip_test: bool | None) -> None:
+    """What is asked for must be what the JSON says, and its torch must not be newer than ours."""
+    if spec.format != "pt2":
+        raise ArtifactError(f"{path}: expected format pt2 in its JSON, found {spec.format}; export the model again")
+    if mode not in ("auto", spec.mode):
+        raise ConfigError(
+            f"mode: {path.name} was exported as {spec.mode}, asked for {mode}; leave --mode out or export again"
+        )
+    if flip_test not in (None, spec.flip_test):
+        have, want = ("with", "without") if spec.flip_test else ("without", "with")
+        raise ConfigError(f"flip_test: {path.name} was exported {have} it, asked for {want}; export it again")
+    written, here = spec.versions.get("torch", "0"), torch.__version__
+    if _release(written) > _release(here):
+        raise ArtifactError(
+            f"{path}: written by torch {written}, this is torch {here}; update torch or export it again here"
+        )
+
+
+def _release(version: str) -> tuple[int, int]:
+    """(major, minor) of "2.13.0+cpu"; anything else counts as newest, so that it is refused."""
+    try:
+        major, minor = version.split(".")[:2]
+        return int(major), int(minor)
+    except ValueError:
+        return (10**6, 0)
+
+
+def sha256_of(path: Path) -> str:
+    """Hex digest of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _load(path: Path, spec: ArtifactSpec, trust: bool) -> torch.export.ExportedProgram:
+    """Hash, vet and load through one open file."""
+    try:
+        with path.open("rb") as file:
+            if hashlib.file_digest(file, "sha256").hexdigest() != spec.sha256:
+                raise ArtifactError(
+                    f"{path}: its sha256 is not the one in {path.name}.json, so it was changed or damaged; "
+                    "copy both files again or export the model again"
+                )
+            file.seek(0)
+            if not trust:
+                vet_archive(file, path.name)
+            try:
+                return torch.export.load(file)
+            except Exception as problem:  # torch raises a dozen kinds here; all of them mean the file is not usable
+                first = (str(problem).splitlines() or [type(problem).__name__])[0]
+                raise ArtifactError(f"{path}: torch cannot load it ({first}); export the model again") from problem
+    except OSError as problem:
+        raise ArtifactError(
+            f"{path}: cannot be read ({problem.strerror}); check the file and its permissions"
+        ) from None
+
+
+def _check_program(program: torch.export.ExportedProgram, spec: ArtifactSpec, path: Path) -> None:
+    """The JSON must describe this program: input size, batch range and the names and shapes of the outputs."""
+    nodes = {node.name: node.meta.get("val") for node in program.graph.nodes}
+    inputs = [nodes[name] for name in program.graph_signature.user_inputs]
+    outputs = [nodes[name] for name in program.graph_signature.user_outputs]
+    found = {
+        "input": [tuple(value.shape[1:]) for value in inputs],
+        "input dtype": [str(value.dtype) for value in inputs],
+    }
+    wanted = {"input": [(*spec.input_hw, 3)], "input dtype": ["torch.uint8"]}
+    found["outputs"] = [(tuple(value.shape[1:]), str(value.dtype)) for value in outputs]
+    wanted["outputs"] = [(output.shape[1:], f"torch.{output.dtype}") for output in spec.outputs]
+    found["output names"] = program.call_spec.out_spec.context
+    wanted["output names"] = [output.name for output in spec.outputs]
+    ranges = [(int(r.lower), int(r.upper)) for r in program.range_constraints.values()]
+    found["batch range"], wanted["batch range"] = ranges[:1], [tuple(spec.batch_range)]
+    for part, value in wanted.items():
+        if found[part] != value:
+            raise ArtifactError(
+                f"{path}: its JSON says {part} {value}, the file has {found[part]}; export the model again"
+            )
