@@ -193,11 +193,6 @@ def match_sapiens(state: Mapping[str, Any]) -> bool:
 
     Networks of mmpose 1.x share the trunk's names; their heads have BatchNorm or no deconvolution.
     """
-    if any(name.startswith("decode_head.") for name in state) and "backbone.layers.0.ffn.layers.1.weight" in state:
-        raise CheckpointError(
-            "expected a pose network, found a Sapiens segmentation, depth or normal head (decode_head.*), "
-            "which this version cannot run"
-        )
     if "layers.0.ffn.layers.1.weight" in state:
         return True
     if "backbone.layers.0.ffn.layers.1.weight" not in state:
@@ -224,6 +219,11 @@ def sapiens_from_state_dict(
         CheckpointError: tensors missing, left over or of another shape.
     """
     state = _trunk_prefixed(state)
+    if any(name.startswith("decode_head.") for name in state):
+        raise CheckpointError(
+            "expected a pose network, found a Sapiens segmentation, depth or normal head (decode_head.*), "
+            "which this version does not run; give a pose checkpoint"
+        )
     row_size, _, row_skeleton = (model or "").removeprefix("sapiens-").partition("-")
     sizes, state = _read_trunk(state, meta, SIZES.get(row_size), input_hw)
     input_hw = tuple(input_hw or (PATCH * sizes.grid_hw[0], PATCH * sizes.grid_hw[1]))

@@ -28,7 +28,7 @@ from lite.models.vit import (
     split_positions,
     tokens_to_map,
 )
-from lite.models.vitpose_names import merge_experts, to_original_names
+from lite.models.vitpose_names import from_pretraining, merge_experts, to_original_names
 
 MEAN = (123.675, 116.28, 103.53)  # RGB, 0..255
 STD = (58.395, 57.12, 57.375)
@@ -140,6 +140,17 @@ class ViTPose(nn.Module):
         return {"heatmaps": self.keypoint_head(self.backbone(x))}
 
 
+class ViTPoseFeatures(nn.Module):
+    """A trunk without head: normalised pictures (B, 3, h, w) to `features` (B, C, h/16, w/16)."""
+
+    def __init__(self, sizes: TrunkSizes) -> None:
+        super().__init__()
+        self.backbone = ViTPoseTrunk(sizes)
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        return {"features": self.backbone(x)}
+
+
 def vitpose(
     size: str, skeleton: str, *, name: str, simple: bool = False, input_hw: tuple[int, int] = (256, 192)
 ) -> ViTPose:
@@ -190,6 +201,7 @@ def match_vitpose(state: Mapping[str, Any]) -> bool:
     """Whether these are the tensors of a ViTPose or HAP network, under original, mmpose 1.x or transformers names."""
     return (
         "backbone.blocks.0.mlp.fc1.weight" in state
+        or "blocks.0.mlp.fc1.weight" in state
         or "backbone.encoder.layer.0.mlp.fc1.weight" in state
         or ("backbone.layers.0.ffn.layers.1.weight" in state and "head.final_layer.weight" in state)
     )
@@ -200,8 +212,8 @@ def vitpose_from_state_dict(
     meta: Mapping[str, Any],
     model: str | None = None,
     input_hw: tuple[int, int] | None = None,
-) -> ViTPose:
-    """The network these tensors belong to, strictly loaded, with `.spec`.
+) -> nn.Module:
+    """The network these tensors belong to, strictly loaded, with `.spec`; a pre-training file gives a bare trunk.
 
     Heads of other data sets and experts, which multi-task files carry beside a complete network, are left behind.
 
@@ -214,16 +226,20 @@ def vitpose_from_state_dict(
     Raises:
         CheckpointError: tensors missing, left over or of another shape.
     """
+    state = from_pretraining(state) if "blocks.0.mlp.fc1.weight" in state else state
     original, origin = to_original_names(state)
     state = merge_experts(original)
     for name in ("backbone.pos_embed", "backbone.patch_embed.proj.weight", "backbone.blocks.0.mlp.fc1.weight"):
         if name not in state:
             raise CheckpointError(f"expected a ViTPose network, found no tensor {name}; the file is not complete")
+    sizes, state = _read_trunk(state, meta, input_hw)
+    input_hw = tuple(input_hw or (PATCH * sizes.grid_hw[0], PATCH * sizes.grid_hw[1]))
+    if not any(name.startswith("keypoint_head.") for name in state):
+        return _bare_trunk(state, sizes, model, input_hw)
     if "keypoint_head.final_layer.weight" not in state:
         raise CheckpointError(
-            "expected a ViTPose network with a keypoint head, found a trunk alone; give a fine-tuned file"
+            "expected a ViTPose head, found no tensor keypoint_head.final_layer.weight; the file is not complete"
         )
-    sizes, state = _read_trunk(state, meta, input_hw)
     num_keypoints = state["keypoint_head.final_layer.weight"].shape[0]
     deconv = [
         state[name].shape[1]
@@ -233,7 +249,6 @@ def vitpose_from_state_dict(
     with torch.device("meta"):
         network = ViTPose(sizes, num_keypoints, deconv or None)
     name, skeleton = _name(model, sizes, num_keypoints, simple=not deconv)
-    input_hw = tuple(input_hw or (PATCH * sizes.grid_hw[0], PATCH * sizes.grid_hw[1]))
     border = "zero" if origin == "mmpose1x" else "reflect"
     network.spec = pose_spec(name, input_hw, num_keypoints, skeleton, border)
     network.hints = hints(sizes)
@@ -241,6 +256,18 @@ def vitpose_from_state_dict(
     return load_strictly(
         network, state, f"ViTPose trunk of width {sizes.width}, depth {sizes.depth} and its {head} head"
     )
+
+
+def _bare_trunk(
+    state: Mapping[str, Tensor], sizes: TrunkSizes, model: str | None, input_hw: tuple[int, int]
+) -> nn.Module:
+    with torch.device("meta"):
+        network = ViTPoseFeatures(sizes)
+    network.spec = ArtifactSpec(
+        task="features", model=model or "vitpose-trunk", input_hw=input_hw, mean=MEAN, std=STD, licence=LICENCE
+    )
+    network.hints = hints(sizes)
+    return load_strictly(network, state, f"ViTPose trunk of width {sizes.width}, depth {sizes.depth}")
 
 
 def _read_trunk(

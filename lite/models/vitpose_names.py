@@ -45,6 +45,20 @@ def to_original_names(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], O
     return dict(state), "original"
 
 
+def from_pretraining(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The encoder of a MAE or HAP pre-training file as a trunk.
+
+    As upstream, the encoder's own last norm (`norm`) is not used: the trunk's `last_norm` starts at 1 and 0. The decoder
+    is left behind.
+    """
+    unused = ("decoder_", "norm.", "mask_token", "head.", "fc_norm.")
+    trunk = {f"backbone.{name}": tensor for name, tensor in state.items() if not name.startswith(unused)}
+    width = state["blocks.0.mlp.fc1.weight"].shape[1]
+    trunk["backbone.last_norm.weight"] = torch.ones(width)
+    trunk["backbone.last_norm.bias"] = torch.zeros(width)
+    return trunk
+
+
 def merge_experts(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """A single-task network out of a multi-task file: data set 0 (COCO) where it is not split yet.
 

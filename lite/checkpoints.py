@@ -1,0 +1,250 @@
+"""From a weights file to a network: read without running code, recognise the family, load strictly; and write back.
+
+`read_state_dict` gives tensors and what the file says about itself, `load_network` an eval-mode module with `.spec`.
+"""
+
+import hashlib
+import json
+import os
+import zipfile
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lite.artifact import spec_from_dict
+from lite.errors import CheckpointError, UnsafeFileError
+from lite.models.find import find_weights, find_zoo_weights, resolve_model, zoo_row
+from lite.models.strict import shape_differences
+from lite.safe_pickle import LazyFile, TensorRef, read_lazily, starts_with
+
+__all__ = [
+    "FAMILIES", "find_weights", "find_zoo_weights", "load_network", "read_state_dict", "resolve_model", "save_network",
+    "sha256_of", "zoo_row",
+]  # fmt: skip
+
+# Family -> module, whether tensors are of this family, network from tensors. Imported when a file is opened.
+FAMILIES: dict[str, tuple[str, str, str]] = {
+    "lite_hrnet": ("lite.models.lite_hrnet", "match_lite_hrnet", "lite_hrnet_from_state_dict"),
+    "rtmdet": ("lite.models.rtmdet", "match_rtmdet", "rtmdet_from_state_dict"),
+    "sapiens": ("lite.models.sapiens", "match_sapiens", "sapiens_from_state_dict"),
+    "vitpose": ("lite.models.vitpose", "match_vitpose", "vitpose_from_state_dict"),
+}
+ALSO = {"vitpose": ("hap",)}  # zoo families whose networks are those of another family
+# What `save_network` stores beside the tensors: the spec, and what the tensors do not show (number of heads).
+SPEC_KEY = "hpe_lite_spec"
+HINTS_KEY = "hpe_lite_hints"
+WRAPPERS = ("state_dict", "model", "module")
+
+
+def load_network(
+    path: str | Path | None,
+    model: str | None = None,
+    trust: bool = False,
+    input_hw: tuple[int, int] | None = None,
+) -> nn.Module:
+    """The network a weights file holds, built at the sizes its tensors show, strictly loaded, in eval mode.
+
+    Args:
+        path: checkpoint file, or a zoo name whose weights are in the search folders; None means `model`.
+        model: zoo name the file is expected to be; decides what tensors cannot show.
+        trust: read files that name unknown classes. Even then none of them is imported or called.
+        input_hw: (h, w) in px; position embeddings are resized to it. None: the size the file was trained at.
+
+    Returns:
+        Module with `forward(x (B, 3, h, w) normalised float32) -> dict` of raw outputs and `.spec: ArtifactSpec`.
+
+    Raises:
+        ModelError: unknown zoo name.
+        CheckpointError: unreadable, of no known family, not the expected model, or keys missing or left over.
+        UnsafeFileError: the file could run code.
+    """
+    expected = zoo_row(model) if model is not None else None
+    if path is None:
+        if expected is None:
+            raise CheckpointError("expected a checkpoint or a model name, found neither; pass --model or --checkpoint")
+        path = find_zoo_weights(expected)
+    kind, found = resolve_model(path)
+    if kind == "zoo":
+        expected, path = expected or found, find_zoo_weights(found)
+    else:
+        path = found
+    state, meta = read_state_dict(path, trust)
+    stored = spec_from_dict(meta[SPEC_KEY], str(path)) if SPEC_KEY in meta else None
+    if input_hw is None and stored is not None:
+        input_hw = stored.input_hw
+    family, build = family_of(state, path)
+    if expected is not None and expected.family not in (family, *ALSO.get(family, ())):
+        raise CheckpointError(
+            f"{path}: expected the weights of {expected.name}, found a {family} network; name the right model or file"
+        )
+    try:
+        network = build(state, meta, expected.name if expected else None, input_hw)
+    except CheckpointError as problem:
+        raise CheckpointError(f"{path}: {problem}") from problem
+    if stored is not None and network.spec.input_hw == stored.input_hw:
+        network.spec = stored if expected is None else replace(stored, model=expected.name)
+    if expected is not None:
+        _check_is(network, expected.name, path)
+    return network.eval()
+
+
+def family_of(state: Mapping[str, Tensor], path: str | Path) -> tuple[str, Callable[..., nn.Module]]:
+    """Name of the family these tensors belong to, and the function that builds its network.
+
+    Raises:
+        CheckpointError: no family knows them.
+    """
+    for family, (module_name, match, build) in FAMILIES.items():
+        module = import_module(module_name)
+        if getattr(module, match)(state):
+            return family, getattr(module, build)
+    some = ", ".join(list(state)[:3])
+    raise CheckpointError(
+        f"{path}: expected the tensors of one of {', '.join(FAMILIES)}, found {len(state)} others ({some}, ...); "
+        "give a checkpoint of one of these families"
+    )
+
+
+def _check_is(network: nn.Module, name: str, path: Path) -> None:
+    """The network has the tensors of the zoo row, position embeddings apart, whose size follows the input."""
+    with torch.device("meta"):
+        wanted = zoo_row(name).build()
+    lines = shape_differences(network, wanted, ignore=("backbone.pos_embed",))
+    if lines:
+        listed = "\n  ".join(lines)
+        raise CheckpointError(f"{path}: expected the tensors of {name}, found others; name the right model\n  {listed}")
+
+
+def read_state_dict(path: str | Path, trust: bool = False) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Tensors of a weights file, and what it says about itself. Runs no code, whatever the file holds.
+
+    Tensors are mapped from the file, not copied. A leading `module.` of data-parallel training is stripped; averaged
+    copies (`ema_`) are left behind, as the published practice is to swap them in before saving.
+
+    Args:
+        path: `.pth` (zip or legacy) or `.safetensors`; recognised by content.
+        trust: let names from unknown packages pass (as inert objects) instead of refusing the file.
+
+    Raises:
+        CheckpointError: missing, damaged, of another format, or without tensors.
+        UnsafeFileError: names something no checkpoint needs.
+    """
+    path = Path(path)
+    try:
+        if _is_safetensors(path):
+            state, meta = _read_safetensors(path)
+        else:
+            _refuse_programs(path)
+            state, meta = _from_pickle(read_lazily(path, trust))
+    except OSError as problem:
+        reason = "a folder" if path.is_dir() else "no such file" if not path.exists() else problem.strerror
+        raise CheckpointError(f"{path}: expected a weights file, found {reason}; check the path") from None
+    state = {name.removeprefix("module."): tensor for name, tensor in state.items() if not name.startswith("ema_")}
+    if not state:
+        raise CheckpointError(f"{path}: expected tensors, found none; give a checkpoint with weights")
+    return state, meta
+
+
+def save_network(network: nn.Module, path: str | Path) -> Path:
+    """Write a network as safetensors with its spec inside, complete or not at all; `load_network` reads it back."""
+    from safetensors.torch import save_file
+
+    path = Path(path)
+    # Cloned, because safetensors refuses tensors that share memory (the levels of RTMDet's head do).
+    state = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in network.state_dict().items()}
+    metadata = {
+        "format": "pt",
+        SPEC_KEY: json.dumps(network.spec.to_dict(), allow_nan=False),
+        HINTS_KEY: json.dumps(getattr(network, "hints", {}), allow_nan=False),
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        save_file(state, partial, metadata)
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+    return path
+
+
+def sha256_of(path: str | Path) -> str:
+    """SHA-256 of a file in hexadecimal, read in pieces."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _is_safetensors(path: Path) -> bool:
+    with path.open("rb") as file:
+        head = file.read(9)
+    return len(head) == 9 and head[8:] == b"{" and int.from_bytes(head[:8], "little") < 100_000_000
+
+
+def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            meta: dict[str, Any] = dict(file.metadata() or {})
+            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+        for key in (SPEC_KEY, HINTS_KEY):
+            if key in meta:
+                meta[key] = json.loads(meta[key])
+    except (SafetensorError, ValueError) as problem:
+        raise CheckpointError(
+            f"{path}: expected a safetensors file, found a damaged one ({problem}); fetch it again"
+        ) from problem
+    return state, meta
+
+
+def _refuse_programs(path: Path) -> None:
+    """TorchScript and exported programs are zip files too, but hold code."""
+    if path.stat().st_size == 0:
+        raise CheckpointError(f"{path}: expected a weights file, found an empty file; fetch it again")
+    if not starts_with(path, b"PK"):
+        return
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+    except zipfile.BadZipFile as problem:
+        raise CheckpointError(
+            f"{path}: expected a PyTorch checkpoint, found a damaged or truncated file ({problem}); fetch it again"
+        ) from problem
+    if any(name.endswith("/constants.pkl") or "/code/" in name for name in names):
+        raise UnsafeFileError(
+            f"{path}: expected weights, found a TorchScript archive, which is code; give the .pth it was made from"
+        )
+    parts = {part for name in names for part in name.split("/")}
+    if parts & {"archive_format", "serialized_exported_program.json", "model.json"}:
+        raise UnsafeFileError(
+            f"{path}: expected weights, found an exported program, which is code; "
+            "give the .pth it was made from, or name it as --model with the JSON this project writes beside its exports"
+        )
+
+
+def _from_pickle(file: LazyFile) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The state dict, wrapped or bare, and `meta` with the plain values beside it."""
+    root = file.root
+    if not isinstance(root, dict):
+        raise CheckpointError(
+            f"{file.path}: expected a state dict, found {type(root).__name__} {root!s:.60}; save the weights alone"
+        )
+    wrapper = next((name for name in WRAPPERS if isinstance(root.get(name), dict)), None)
+    state = root if wrapper is None else root[wrapper]
+    wrong = [
+        str(name) for name, value in state.items() if not isinstance(name, str) or not isinstance(value, TensorRef)
+    ]
+    if wrong:
+        raise CheckpointError(
+            f"{file.path}: expected tensors only, found {len(wrong)} other entries ({', '.join(wrong[:12])}); "
+            "give a checkpoint with a state dict"
+        )
+    meta = dict(root["meta"]) if isinstance(root.get("meta"), dict) else {}
+    if wrapper is not None:
+        plain = {key: value for key, value in root.items() if isinstance(value, str | int | float)}
+        meta = {**plain, **meta}
+    return {name: file.tensor(reference) for name, reference in state.items()}, meta
