@@ -29,7 +29,7 @@ __all__ = [
 
 # Family -> module, whether tensors are of this family, network from tensors. Imported when a file is opened.
 FAMILIES: dict[str, tuple[str, str, str]] = {
-    "lite_hrnet": ("lite.models.lite_hrnet", "match_lite_hrnet", "lite_hrnet_from_state_dict"),
+    "lite-hrnet": ("lite.models.lite_hrnet", "match_lite_hrnet", "lite_hrnet_from_state_dict"),
     "rtmdet": ("lite.models.rtmdet", "match_rtmdet", "rtmdet_from_state_dict"),
     "sapiens": ("lite.models.sapiens", "match_sapiens", "sapiens_from_state_dict"),
     "vitpose": ("lite.models.vitpose", "match_vitpose", "vitpose_from_state_dict"),

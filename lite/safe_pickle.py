@@ -1,7 +1,7 @@
 """Reads the tensors of a `.pth` file without running anything the file asks for.
 
 A pickle is a small program. `torch.load(weights_only=True)` refuses programs that name anything outside its list, and
-with them honest training checkpoints that log with mmengine or keep NumPy arrays. Here the program is interpreted instead:
+with them honest training checkpoints that log with mmengine or keep NumPy arrays. Here it is interpreted instead:
 a name such as `mmengine.logging.HistoryBuffer` is only ever a `Name`, "calling" it makes an inert `Foreign`, and only
 the handful of constructors in `MAKERS` make something real. Nothing is imported or called, and tensors stay references
 (`TensorRef`) until asked for, so the optimiser of a 20 GB checkpoint is never read.

@@ -50,7 +50,8 @@ def find_zoo_weights(row: ZooRow, checkpoints: str | Path | None = None) -> Path
     """
     if row.weights is None:
         raise CheckpointError(
-            f"{row.name}: expected its weights file, which has no fixed name; get it from {row.source} and pass the path"
+            f"{row.name}: expected its weights file, which has no fixed name; "
+            f"get it from {row.source} and pass its path"
         )
     try:
         return find_weights(row.weights, checkpoints)

@@ -48,8 +48,8 @@ def to_original_names(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], O
 def from_pretraining(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The encoder of a MAE or HAP pre-training file as a trunk.
 
-    As upstream, the encoder's own last norm (`norm`) is not used: the trunk's `last_norm` starts at 1 and 0. The decoder
-    is left behind.
+    As upstream, the encoder's own last norm (`norm`) is not used: the trunk's `last_norm` starts at 1 and 0. The
+    decoder is left behind.
     """
     unused = ("decoder_", "norm.", "mask_token", "head.", "fc_norm.")
     trunk = {f"backbone.{name}": tensor for name, tensor in state.items() if not name.startswith(unused)}
