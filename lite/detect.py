@@ -93,7 +93,7 @@ class GivenBoxes:
 
 
 def letterbox(pixels: np.ndarray, spec: ArtifactSpec) -> np.ndarray:
-    """(H, W, 3) uint8 -> the detector's canvas (h, w, 3) uint8: aspect kept, top left, the rest `spec.letterbox.fill`."""
+    """(H, W, 3) uint8 -> the detector's canvas (h, w, 3) uint8: aspect kept, top left, the rest filled."""
     (new_h, new_w), _ = letterbox_geometry(pixels.shape[:2], spec.input_hw)
     canvas = np.full((*spec.input_hw, 3), spec.letterbox.fill if spec.letterbox else 114, np.uint8)
     canvas[:new_h, :new_w] = cv2.resize(pixels, (new_w, new_h), interpolation=cv2.INTER_LINEAR)

@@ -1,7 +1,7 @@
 """Where each picture's results go: the same place below the output folder, no two in one file, never among sources."""
 
 import os
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 
@@ -42,17 +42,21 @@ def _refuse_sources(output: Path, inputs: Iterable[str]) -> None:
 
 
 def _unique_stems(items: Sequence[Item]) -> list[str]:
-    """A relative path for each item; whoever shares one moves to the next longer form until nobody does."""
+    """A relative path for each item; of those that share one, the shortest forms get longer until nobody shares."""
     level = [0] * len(items)
     folders = {str(parent).casefold() for item in items for parent in PurePosixPath(_below(item)).parents}
     while True:
         stems = [_stem(item, n, level[n]) for n, item in enumerate(items)]
-        used = Counter(stem.casefold() for stem in stems)
-        shared = [n for n, stem in enumerate(stems) if used[stem.casefold()] > 1 or _taken(stem, folders)]
+        groups = defaultdict(list)
+        for n, stem in enumerate(stems):
+            groups[stem.casefold()].append(n)
+        shared = [group for group in groups.values() if len(group) > 1 or _taken(stems[group[0]], folders)]
         if not shared:
             return stems
-        for n in shared:
-            level[n] += 1
+        for group in shared:
+            shortest = min(level[n] for n in group)
+            for n in group:
+                level[n] += level[n] == shortest
 
 
 def _stem(item: Item, position: int, level: int) -> str:

@@ -1,4 +1,4 @@
-"""`hpe-lite infer`: pictures are read ahead, run in batches on one device, and written behind; bad ones are recorded."""
+"""`hpe-lite infer`: pictures are read ahead, run in batches on one device, written behind; bad ones are recorded."""
 
 import contextlib
 import dataclasses

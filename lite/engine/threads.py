@@ -1,4 +1,4 @@
-"""Reading ahead and writing behind in threads, bounded, with every failure handed to the thread that runs the device."""
+"""Reading ahead and writing behind in threads, bounded, every failure handed to the thread that runs the device."""
 
 import threading
 from collections import deque

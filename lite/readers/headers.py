@@ -49,8 +49,7 @@ def read_header(data: bytes) -> Header:
 def _jpeg(data: bytes) -> Header:
     size_hw, orientation, at = None, 1, 2
     while True:
-        if data[at] != 0xFF:
-            raise ValueError
+        at = data.index(0xFF, at)  # decoders step over stray bytes between segments
         marker = data[at + 1]
         if marker == 0xFF:  # fill byte
             at += 1

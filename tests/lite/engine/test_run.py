@@ -104,7 +104,7 @@ def test_running_again_gives_the_same_files(infer, photos, tmp_path):
 
 def test_nothing_to_read_is_said_before_anything_is_written(infer, tmp_path):
     (tmp_path / "in").mkdir()
-    with pytest.raises(InputError, match="found no pictures; expected files ending in .jpg"):
+    with pytest.raises(InputError, match=r"found no pictures; expected files ending in \.jpg"):
         infer(tmp_path / "in", tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
@@ -112,7 +112,7 @@ def test_nothing_to_read_is_said_before_anything_is_written(infer, tmp_path):
 @pytest.mark.parametrize("place", [".", "results"])
 def test_never_writes_into_the_input_folder(infer, photos, place):
     before = _files(photos)
-    with pytest.raises(ConfigError, match="output: .* the input folder or inside it"):
+    with pytest.raises(ConfigError, match=r"output: .* the input folder or inside it"):
         infer(photos, photos / place)
     assert _files(photos) == before
 
