@@ -1,4 +1,4 @@
-"""Classic heatmaps (HRNet, ViTPose on AIC and CrowdPose): a Gaussian on the nearest cell; decoding by a quarter-cell nudge.
+"""Classic heatmaps (HRNet, ViTPose on AIC and CrowdPose): a Gaussian on the nearest cell, decoded to quarter cells.
 
 Source: Xiao et al., "Simple Baselines"; Zhang et al., "Distribution-Aware Coordinate Representation" (DARK);
 mmpose 0.x `TopDownGenerateTarget` and `keypoints_from_heatmaps`.
@@ -18,8 +18,8 @@ FLOOR = 1e-10  # the blurred map is raised to this before the logarithm
 class MSRAHeatmap(nn.Module):
     """Keypoints in crop pixels <-> heatmaps.
 
-    Coordinates. `encode` takes points as `classic_affine` moves them, `decode` gives `heatmap_xy * input / heatmap`, and
-    `lite.geometry.classic_to_frame` takes them back to the frame.
+    Coordinates. `encode` takes points as `classic_affine` moves them, `decode` gives `heatmap_xy * input / heatmap`,
+    and `lite.geometry.classic_to_frame` takes them back to the frame.
 
     Nothing to find. A map whose maximum is not above 0 keeps that maximum as its score and its point is cell (-1, -1),
     as in the originals. A map with NaN or +infinity in it scores 0. Points and scores are always finite.
@@ -32,7 +32,7 @@ class MSRAHeatmap(nn.Module):
         refine: how a point gets between cells: "default" a quarter cell towards the higher neighbour, "unbiased" DARK's
             Newton step, "none" not at all. Peaks in the first two rows and columns, in the last one ("default") or the
             last two ("unbiased") stay on their cell.
-        unbiased_target: encode the Gaussian at the sub-pixel position over the whole map instead of on the nearest cell.
+        unbiased_target: encode the Gaussian at the sub-pixel position and over the whole map.
 
     Raises:
         ConfigError: a refinement that is not known or an even kernel.
@@ -65,8 +65,8 @@ class MSRAHeatmap(nn.Module):
             visible: (K,) or (B, K), 0..1; the map stays empty unless it is above 0.5.
 
         Returns:
-            heatmaps (..., K, H, W) float32 with a peak of at most 1; weights (..., K) float32: `visible`, but 0 where the
-            Gaussian's square (3 sigma each way) lies outside the map.
+            heatmaps (..., K, H, W) float32 with a peak of at most 1; weights (..., K) float32: `visible`, but 0 where
+            the Gaussian's square (3 sigma each way) lies outside the map.
         """
         map_h, map_w = self.heatmap_hw
         center = keypoints.float() / self.to_input.to(keypoints.device)

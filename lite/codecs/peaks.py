@@ -1,9 +1,9 @@
 """Where each heatmap peaks, and the smoothed surface around that peak: what every heatmap decoder starts from.
 
-The original decoders blur whole maps and read a few cells of the result. Here only the cells that are read are computed,
-from a small square cut out around the peak: 308 keypoints at 256x192 then take milliseconds. All positions are integers
-(a flat index held in float32 is wrong from 2^24 cells on), and the sums run in a fixed order that does not depend on the
-batch, without matrix products, which some runtimes would round to TF32 or bfloat16.
+The original decoders blur whole maps and read a few cells of the result. Here only the cells that are read are
+computed, from a small square cut out around the peak: 308 keypoints at 256x192 then take milliseconds. All positions
+are integers (a flat index held in float32 is wrong from 2^24 cells on), and the sums run in a fixed order that does not
+depend on the batch, without matrix products, which some runtimes would round to TF32 or bfloat16.
 """
 
 import math
@@ -27,7 +27,7 @@ SMALL_KERNELS = {
 
 
 def gaussian_kernel(size: int) -> tuple[float, ...]:
-    """`size` weights that sum to 1, as OpenCV's `GaussianBlur` takes them for sigma 0: sigma = 0.3 (size / 2 - 1.5) + 0.8.
+    """`size` weights that sum to 1, as OpenCV's `GaussianBlur` takes them when it is given no sigma.
 
     Raises:
         ConfigError: `size` is even or not positive.

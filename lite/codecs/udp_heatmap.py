@@ -1,4 +1,4 @@
-"""UDP heatmaps (Sapiens, ViTPose, HAP): a Gaussian at the sub-pixel position; decoding by one Newton step on its logarithm.
+"""UDP heatmaps (Sapiens, ViTPose, HAP): a Gaussian at the sub-pixel position, decoded by a Newton step on its log.
 
 Source: Huang et al., "The Devil is in the Details" (UDP), with the decoding of Zhang et al., "Distribution-Aware
 Coordinate Representation" (DARK); mmpose 1.x `codecs/udp_heatmap.py`, mmpose 0.x `post_dark_udp`.
@@ -18,13 +18,13 @@ class UDPHeatmap(nn.Module):
     """Keypoints in crop pixels <-> heatmaps.
 
     Coordinates. `encode` takes points as `udp_affine` moves them: 0 .. input - 1 spans heatmap cells 0 .. heatmap - 1.
-    `decode` gives `heatmap_xy / (heatmap - 1) * input`, as the originals do, so decode(encode(x)) = x * input / (input - 1).
-    The factor is taken back by `lite.geometry.udp_to_frame`, the matrix that belongs to these coordinates; nothing else
-    needs to know.
+    `decode` gives `heatmap_xy / (heatmap - 1) * input`, as the originals do, so decode(encode(x)) is
+    `x * input / (input - 1)`. The factor is taken back by `lite.geometry.udp_to_frame`, the matrix that belongs to
+    these coordinates; nothing else needs to know.
 
-    Nothing to find. A map whose maximum is not above 0 keeps that maximum as its score and its point is one cell outside
-    the top left corner, `(-1, -1)` in heatmap cells, where the originals give NaN or read a neighbouring map. A map with NaN
-    or +infinity in it scores 0. Points and scores are always finite: a step that is not leaves the highest cell itself.
+    Nothing to find. A map whose maximum is not above 0 keeps that maximum as its score and its point is cell (-1, -1),
+    one outside the top left corner, where the originals give NaN or read a neighbouring map. A map with NaN or
+    +infinity in it scores 0. Points and scores are always finite: a step that is not leaves the highest cell itself.
 
     Args:
         input_hw: crop, px.
@@ -68,8 +68,8 @@ class UDPHeatmap(nn.Module):
             visible: (K,) or (B, K), 0..1; below 0.5 the map stays empty.
 
         Returns:
-            heatmaps (..., K, H, W) float32 with a peak of at most 1; weights (..., K) float32: `visible`, but 0 where the
-            Gaussian's square (3 sigma each way) lies outside the map.
+            heatmaps (..., K, H, W) float32 with a peak of at most 1; weights (..., K) float32: `visible`, but 0 where
+            the Gaussian's square (3 sigma each way) lies outside the map.
         """
         (h, w), (map_h, map_w) = self.input_hw, self.heatmap_hw
         to_map = torch.tensor([(map_w - 1) / (w - 1), (map_h - 1) / (h - 1)], device=keypoints.device)
@@ -109,8 +109,10 @@ class UDPHeatmap(nn.Module):
         reach = max(len(self.kernel) // 2, 1) if self.border == "zero" else 1
         window, inside = blurred_window(heatmaps, column, row, self.kernel, reach, self.border)
         if self.border == "zero":
-            # The originals scale by the maximum of the whole blurred map. The scale cancels in the step unless a value meets
-            # FLOOR or CEILING, which no map with a score below 50 and blurred neighbours above 0.001 does.
+            # The originals scale by the maximum of the whole blurred map. The scale cancels in the step unless one of
+            # the nine values meets FLOOR or CEILING; as it is at least 1 and the result at most the score, that takes
+            # a score above 50 or a blurred neighbour below 0.001 (noise). Only then does it matter that the maximum is
+            # looked for nearby.
             best = torch.where(inside, window, 0.0).amax(dim=(2, 3))
             window = window * (scores / best.clamp(min=1e-30))[..., None, None]
         near = torch.arange(-1, 2, device=heatmaps.device)

@@ -163,9 +163,9 @@ def test_nms_threshold_is_strict_and_sizes_are_plain():
         assert nobody.shape == (0,) and nobody.dtype == np.int64
 
 
-def test_nms_of_the_original_operators(shared):
+def test_nms_of_the_original_operators(golden):
     """mmcv's compiled operator and the demo routine, indices exact."""
-    with np.load(shared / "reference" / "rtmdet" / "golden" / "nms_cases.npz") as cases:
+    with np.load(golden / "rtmdet" / "nms_cases.npz") as cases:
         checked = 0
         for key in cases.files:
             name, _, rest = key.partition(".")
