@@ -1,0 +1,185 @@
+"""What `hpe-lite models` and `hpe-lite inspect` say: facts gathered by pure functions, then printed."""
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lite.artifact import read_spec
+from lite.errors import HpeLiteError
+from lite.models.find import find_zoo_weights, look_for, resolve_model
+from lite.models.rows import ZooRow
+from lite.models.zoo import ZOO
+from lite.skeletons import load_skeleton
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from lite.config import InspectConfig, ModelsConfig
+
+SHOWN_TEXT = 200  # characters of one entry of a checkpoint's meta
+
+
+def list_models(config: "ModelsConfig") -> int:
+    """`hpe-lite models`: print the zoo; `config.json` asks for JSON, `config.checkpoints` adds a search folder."""
+    rows = zoo_facts(config.checkpoints)
+    print(json.dumps(rows, indent=2) if config.json else _zoo_table(rows), end="\n" if config.json else "")
+    return 0
+
+
+def inspect(config: "InspectConfig") -> int:
+    """`hpe-lite inspect FILE`: print what a checkpoint or artifact is.
+
+    Returns:
+        0, or 1 when the file is readable but has a problem (keys missing, hash changed, check failed).
+    """
+    facts = file_facts(config.file, config.trust)
+    print(json.dumps(facts, indent=2) if config.json else _facts_text(facts))
+    return 1 if facts["problems"] else 0
+
+
+def zoo_facts(checkpoints: str | Path | None = None) -> list[dict[str, Any]]:
+    """One dict a zoo row; `present` says whether its weights are in the search folders. Imports no torch."""
+    return [
+        {
+            "name": row.name,
+            "task": row.task,
+            "family": row.family,
+            "size": row.size,
+            "licence": row.licence,
+            "default": row.default,
+            "present": row.weights is not None and look_for(row.weights, checkpoints) is not None,
+            "weights": row.weights,
+            "source": row.source,
+            "accuracy": dict(row.accuracy),
+        }
+        for row in ZOO.values()
+    ]
+
+
+def file_facts(model: str | Path, trust: bool = False) -> dict[str, Any]:
+    """What a checkpoint, artifact or zoo model is, as JSON-ready facts; `problems` lists what is wrong with it.
+
+    Raises:
+        ModelError: no such file, or one that cannot be read.
+    """
+    kind, found = resolve_model(model)
+    path = find_zoo_weights(found) if isinstance(found, ZooRow) else found
+    return artifact_facts(path) if kind == "artifact" else checkpoint_facts(path, trust)
+
+
+def artifact_facts(path: Path) -> dict[str, Any]:
+    """The JSON beside an exported file, and whether the file is still the one it describes."""
+    from lite.checkpoints import sha256_of
+
+    spec = read_spec(path)
+    sha256 = sha256_of(path)
+    problems = []
+    if spec.sha256 not in (None, sha256):
+        problems.append(f"the file has changed since it was exported: expected SHA-256 {spec.sha256}, found {sha256}")
+    if spec.check is None:
+        problems.append("the file was never compared with the eager network")
+    return {
+        "kind": "artifact",
+        "file": str(path),
+        "bytes": path.stat().st_size,
+        "sha256": sha256,
+        "spec": spec.to_dict(),
+        "problems": problems,
+    }
+
+
+def checkpoint_facts(path: Path, trust: bool = False) -> dict[str, Any]:
+    """Tensors of a weights file and the network they make."""
+    from lite.checkpoints import HINTS_KEY, SPEC_KEY, family_of, load_network, read_state_dict, sha256_of
+
+    state, meta = read_state_dict(path, trust)
+    facts: dict[str, Any] = {
+        "kind": "checkpoint",
+        "file": str(path),
+        "bytes": path.stat().st_size,
+        "sha256": sha256_of(path),
+        "tensors": len(state),
+        "dtypes": dict(Counter(str(tensor.dtype).removeprefix("torch.") for tensor in state.values())),
+        "meta": {str(key): _short(value) for key, value in meta.items() if key not in (SPEC_KEY, HINTS_KEY)},
+    }
+    problems: list[str] = []
+    try:
+        facts["family"], _ = family_of(state, path)
+        facts.update(network_facts(load_network(path, trust=trust)))
+    except HpeLiteError as problem:
+        problems = str(problem).splitlines()
+    return {**facts, "problems": problems}
+
+
+def network_facts(network: "nn.Module") -> dict[str, Any]:
+    """Model, size, head, keypoints and parameters of a loaded network."""
+    spec = network.spec
+    head = next(
+        (type(part).__name__ for name, part in network.named_children() if name.endswith("head")),
+        "none (features only)",
+    )
+    named = len(load_skeleton(spec.skeleton).keypoint_names) if spec.skeleton else None
+    facts: dict[str, Any] = {
+        "model": spec.model,
+        "task": spec.task,
+        "size": ZOO[spec.model].size if spec.model in ZOO else _custom_size(network),
+        "head": head,
+        "input_hw": list(spec.input_hw),
+        "skeleton": spec.skeleton,
+        "keypoints": next((output.shape[1] for output in spec.outputs if output.name == "keypoints"), named),
+        "labels": len(spec.labels) or None,
+        "parameters": sum(parameter.numel() for parameter in network.parameters()),
+        "licence": spec.licence,
+    }
+    return {name: value for name, value in facts.items() if value is not None}
+
+
+def _custom_size(network: "nn.Module") -> str:
+    """The sizes of a transformer trunk in words; other networks are just custom."""
+    trunk = getattr(network, "backbone", None)
+    blocks = getattr(trunk, "layers", getattr(trunk, "blocks", None))
+    if blocks is None or not hasattr(trunk, "pos_embed"):
+        return "custom"
+    heads = blocks[0].attn.num_heads
+    return f"custom (width {trunk.pos_embed.shape[2]}, depth {len(blocks)}, {heads} heads)"
+
+
+def _short(value: Any) -> Any:
+    """A value of a checkpoint's meta, plain and short enough to print."""
+    if isinstance(value, bool | int | float) or value is None:
+        return value
+    text = " ".join((value if isinstance(value, str) else repr(value)).split())
+    return text if len(text) <= SHOWN_TEXT else f"{text[:SHOWN_TEXT]}... ({len(text)} characters)"
+
+
+def _zoo_table(rows: list[dict[str, Any]]) -> str:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("name", "task", "size", "licence", "accuracy", "weights", box=None, pad_edge=False)
+    for row in rows:
+        accuracy = ", ".join(f"{metric} {value}" for metric, value in row["accuracy"].items())
+        weights = {(True, True): "default", (True, False): "missing", (False, True): "present"}.get(
+            (row["default"], row["present"]), "-"
+        )
+        table.add_row(row["name"], row["task"], row["size"], row["licence"], accuracy, weights)
+    console = Console(width=None if Console().is_terminal else 160)
+    with console.capture() as capture:
+        console.print(table)
+    return capture.get()
+
+
+def _facts_text(facts: dict[str, Any], indent: str = "") -> str:
+    lines = []
+    for name, value in facts.items():
+        if isinstance(value, dict) and value:
+            lines += [f"{indent}{name}:", _facts_text(value, indent + "  ")]
+        elif name == "problems":
+            lines += [
+                f"{indent}problems: {'none' if not value else ''}".rstrip(),
+                *(f"{indent}  {line}" for line in value),
+            ]
+        else:
+            lines.append(f"{indent}{name}: {value}")
+    return "\n".join(lines)
