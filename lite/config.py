@@ -167,3 +167,35 @@ class InferConfig(InputConfig, DeviceConfig, DetectorConfig, DrawConfig):
         if not self.output:
             raise ConfigError("output: expected a folder for results, found nothing")
         _one_of("format", self.format, ("json",))
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelsConfig:
+    """`hpe-lite models`: what can be named.
+
+    Attributes:
+        json: print JSON instead of a table.
+        checkpoints: folder searched first for weights.
+    """
+
+    json: bool = False
+    checkpoints: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class InspectConfig:
+    """`hpe-lite inspect FILE`: what a file is.
+
+    Attributes:
+        file: checkpoint, artifact or zoo name.
+        json: print JSON instead of text.
+        trust: open files that could run code.
+    """
+
+    file: str
+    json: bool = False
+    trust: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.file:
+            raise ConfigError("file: expected a checkpoint, artifact or zoo name, found nothing")
