@@ -160,7 +160,7 @@ def _spell(command: Command, config_class: type, words: Sequence[str]) -> list[s
         key = flag[2:].replace("-", "_")
         if key.startswith("no_") and "bool" in kinds.get(key[3:], "") and not equals:
             spelt.append(f"--{key[3:]}=false")
-        elif kinds.get(key) in ("bool", "<class 'bool'>") and not equals and not _is_truth(waiting[:1]):
+        elif "bool" in kinds.get(key, "") and not equals and not _is_truth(waiting[:1]):
             spelt.append(f"--{key}=true")
         elif "list[" in kinds.get(key, "") and not equals:
             several = []
