@@ -103,7 +103,7 @@ def read_coco(path: str | Path, skeleton: str = "coco17") -> CocoAnnotations:
 def labelled_people(annotations: CocoAnnotations) -> list[Person]:
     """People a pose network can learn from: no crowd, some labelled keypoint, a box with area; the box clipped.
 
-    Source: record filter of the Sapiens training loader.
+    Source: record filter and clipping (to the last pixel) of the Sapiens training loader.
     """
     sizes = {image.id: image.size_hw for image in annotations.images}
     kept = []
@@ -111,7 +111,7 @@ def labelled_people(annotations: CocoAnnotations) -> list[Person]:
         if person.is_crowd or person.num_keypoints == 0 or not (person.keypoints[:, :2] > 0).any():
             continue
         height, width = sizes[person.image_id]
-        box = np.clip(person.box, 0, np.array([width, height, width, height], np.float32)).astype(np.float32)
+        box = np.clip(person.box, 0, np.array([width, height, width, height], np.float32) - 1)
         if box[2] > box[0] and box[3] > box[1]:
             kept.append(dataclasses.replace(person, box=box))
     return kept

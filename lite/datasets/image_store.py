@@ -27,6 +27,8 @@ class ImageStore:
     """
 
     def __init__(self, path: str | Path) -> None:
+        self._file = None
+        self._lock = threading.Lock()
         self.path = Path(path)
         self._members: dict[str, tuple[int, int]] | None = None
         if self.path.is_file():
@@ -39,8 +41,6 @@ class ImageStore:
                 ) from problem
         elif not self.path.is_dir():
             raise InputError(f"{self.path}: expected a folder or tar file of pictures, found nothing there")
-        self._file = None
-        self._lock = threading.Lock()
 
     def __getstate__(self) -> dict:
         return {"path": self.path, "_members": self._members}
@@ -100,6 +100,9 @@ class ImageStore:
             if self._file is not None:
                 self._file.close()
                 self._file = None
+
+    def __del__(self) -> None:
+        self.close()
 
     def __enter__(self) -> "ImageStore":
         return self

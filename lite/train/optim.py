@@ -20,9 +20,12 @@ def parameter_groups(network: nn.Module, config: OptimConfig) -> list[dict]:
 
 
 def lr_factor(step: int, total_steps: int, config: OptimConfig) -> float:
-    """Learning rate at a step as a share of its highest value."""
-    if step < config.warmup_steps:
-        return 0.001 + 0.999 * step / config.warmup_steps
+    """Learning rate at a step as a share of its highest value.
+
+    Source: warm-up and drops as in the Sapiens training repository (mmengine LinearLR and MultiStepLR).
+    """
+    if step < config.warmup_steps - 1:
+        return 0.001 + 0.999 * step / (config.warmup_steps - 1)
     if config.schedule == "constant":
         return 1.0
     done = min(1.0, (step - config.warmup_steps) / max(1, total_steps - config.warmup_steps))
