@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lite.errors import ConfigError
@@ -20,7 +20,7 @@ from lite.geometry import nms
 CLASS_BY_CLASS_FROM = 10000
 
 
-class PointBoxes:
+class PointBoxes(nn.Module):
     """Boxes from per-level logits and distances; locations are cell corners (x * stride, y * stride).
 
     Args:
@@ -48,6 +48,7 @@ class PointBoxes:
         min_box_px: float | None = 0.0,
         class_agnostic: bool = False,
     ) -> None:
+        super().__init__()
         if min(nms_pre, max_candidates, max_per_frame) < 1:
             raise ConfigError("point_boxes: nms_pre, max_candidates and max_per_frame must be at least 1")
         self.strides = tuple(strides)
@@ -86,6 +87,8 @@ class PointBoxes:
         if short:
             boxes, scores, labels = F.pad(boxes, (0, 0, 0, short)), F.pad(scores, (0, short)), F.pad(labels, (0, short))
         return boxes, scores, labels
+
+    forward = decode
 
     def _level(
         self, cls: Tensor, reg: Tensor, stride: int, canvas_hw: tuple[int, int]

@@ -16,15 +16,15 @@ COCO80 = (
 
 _MMDET = "mmdetection 3.x, configs/rtmdet"
 _RTMPOSE = "mmpose, projects/rtmpose"
-# size, labels, box AP on COCO val as published
+# size, labels, box AP on COCO val as published, origin, file as published
 _PUBLISHED = [
-    ("nano", "person", 40.3, _RTMPOSE),
-    ("m", "person", 62.5, _RTMPOSE),
-    ("tiny", "coco80", 41.1, _MMDET),
-    ("s", "coco80", 44.6, _MMDET),
-    ("m", "coco80", 49.4, _MMDET),
-    ("l", "coco80", 51.5, _MMDET),
-    ("x", "coco80", 52.8, _MMDET),
+    ("nano", "person", 40.3, _RTMPOSE, "rtmdet_nano_8xb32-100e_coco-obj365-person-05d8511e.pth"),
+    ("m", "person", 62.5, _RTMPOSE, "rtmdet_m_8xb32-100e_coco-obj365-person-235e8209.pth"),
+    ("tiny", "coco80", 41.1, _MMDET, "rtmdet_tiny_8xb32-300e_coco_20220902_112414-78e30dcc.pth"),
+    ("s", "coco80", 44.6, _MMDET, "rtmdet_s_8xb32-300e_coco_20220905_161602-387a891e.pth"),
+    ("m", "coco80", 49.4, _MMDET, "rtmdet_m_8xb32-300e_coco_20220719_112220-229f527c.pth"),
+    ("l", "coco80", 51.5, _MMDET, "rtmdet_l_8xb32-300e_coco_20220719_112030-5a0be7c4.pth"),
+    ("x", "coco80", 52.8, _MMDET, "rtmdet_x_8xb32-300e_coco_20220715_230555-cc79b9ae.pth"),
 ]
 
 ZOO_ROWS = [
@@ -36,10 +36,11 @@ ZOO_ROWS = [
             size=size,
             licence="Apache-2.0",
             source=source,
+            weights=file,
             accuracy={"person AP" if labels == "person" else "box AP": ap},
             build=lazily("lite.models.rtmdet:rtmdet", size, labels),
         )
-        for size, labels, ap, source in _PUBLISHED
+        for size, labels, ap, source, file in _PUBLISHED
     ),
     ZooRow(
         name="person-nano",
