@@ -58,16 +58,16 @@ class DeviceConfig:
     Attributes:
         mode: precision of an eager network; auto takes the fastest that keeps accuracy (an artifact has its own).
         device: auto, cpu, cuda, cuda:1, ...
-        batch_size: people in one forward pass at most.
+        batch_size: people in one forward pass at most; unset follows the network's size.
         frame_batch: pictures handled together at most.
-        threads: processor threads of the networks; unset leaves the runtime's choice.
+        threads: processor threads of the networks altogether; unset takes all cores.
         checkpoints: folder searched first for weights.
         trust: open files that could run code (other people's TorchScript, compiled packages).
     """
 
     mode: Literal["auto", "float32", "bfloat16"] = "auto"
     device: str = "auto"
-    batch_size: int = 32
+    batch_size: int | None = None
     frame_batch: int = 16
     threads: int | None = None
     checkpoints: str | None = None

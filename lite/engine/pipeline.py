@@ -12,6 +12,7 @@ from lite.backends import open_backend
 from lite.backends.base import Backend
 from lite.crop import crop
 from lite.detect import PersonDetector, WholeFrame
+from lite.engine.plan import forward_size
 from lite.errors import ModelError
 from lite.forward import forward
 from lite.structures import Crops, Detections, Frame, Poses, Record
@@ -30,7 +31,8 @@ class Pipeline:
         detector: likewise; None takes the built-in one, "none" makes every whole frame one box.
         device: "auto", "cpu", "cuda", "cuda:1", ...
         mode: "auto", "float32" or "bfloat16", for networks that run eagerly.
-        batch_size: people in one forward pass at most, from all frames of a call together.
+        batch_size: people in one forward pass at most, from all frames of a call together; None follows the size of
+            the network.
         bbox_thr, nms_thr, max_people: which detections count, as in `PersonDetector`.
         flip_test: average with the mirrored crop; None keeps what the model says.
         threads: processor threads of the networks.
@@ -48,7 +50,7 @@ class Pipeline:
         device: str = "auto",
         mode: str = "auto",
         *,
-        batch_size: int = 32,
+        batch_size: int | None = None,
         bbox_thr: float = 0.3,
         nms_thr: float = 0.3,
         max_people: int | None = None,
@@ -66,7 +68,7 @@ class Pipeline:
             )
         if detector != "none":
             self.person = _open(detector or DEFAULT_DETECTOR, **where, config=det_config)
-        self.batch_size = batch_size
+        self.batch_size = batch_size or forward_size(self.pose.spec, self.pose.device)
         self.detect = PersonDetector(self.person, bbox_thr, nms_thr, max_people) if self.person else WholeFrame()
 
     def __call__(self, frames: Sequence[Frame | np.ndarray]) -> list[Record]:

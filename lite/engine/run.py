@@ -1,9 +1,10 @@
-"""`hpe-lite infer`: pictures are read ahead, run in batches on one device, written behind; bad ones are recorded."""
+"""`hpe-lite infer`: pictures in batches through one device by a few workers; bad ones are recorded."""
 
 import contextlib
 import dataclasses
 import os
 import sys
+import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import torch
 
 from lite import __version__
 from lite.artifact import ArtifactSpec
@@ -19,7 +21,8 @@ from lite.config import InferConfig
 from lite.draw import Style, draw
 from lite.engine.outputs import RUN_FILE, plan_outputs
 from lite.engine.pipeline import Pipeline
-from lite.engine.threads import ReadAhead, WriteBehind
+from lite.engine.plan import make_plan
+from lite.engine.threads import InOrder
 from lite.errors import InputError
 from lite.readers import Item, list_pictures, read_frame
 from lite.skeletons import Skeleton, load_skeleton
@@ -27,9 +30,8 @@ from lite.structures import Frame, Record
 from lite.writers import RecordWriter, write_overlay
 from lite.writers.records import describe_model, write_run
 
-# Pixels that wait at most, after reading, in a frame batch and before writing: 200 MB each.
-PIXEL_BUDGET = 64_000_000
-READERS, WRITERS = 2, 2
+# Pixels of the frames a worker holds, unless one alone has more: 100 MB.
+PIXEL_BUDGET = 32_000_000
 
 
 @dataclass(kw_only=True)
@@ -111,49 +113,73 @@ def open_pipeline(config: InferConfig) -> Pipeline:
 def run_pictures(
     pipeline: Pipeline, items: Sequence[Item], stems: Sequence[Path], config: InferConfig, tally: Tally
 ) -> None:
-    """Read, run and write every item; results of item n go to `stems[n]` with the endings of their kinds."""
-    spec = pipeline.pose.spec
-    skeleton = skeleton_of(spec)
-    model = {"pose": describe_model(spec), "detector": pipeline.person and describe_model(pipeline.person.spec)}
-    writer = RecordWriter(skeleton, model)
-    style = Style(parts=config.parts, kpt_thr=config.kpt_thr, radius=config.radius, thickness=config.thickness)
+    """Read, run and write every item; results of item n go to `stems[n]` with the endings of their kinds.
+
+    Each worker takes a few pictures and does everything for them, so no pixels wait between threads.
+    """
+    spec, device = pipeline.pose.spec, pipeline.pose.device
+    plan = make_plan(spec, device, len(items), threads=config.threads, frame_batch=config.frame_batch)
+    write = ResultWriter(pipeline, config)
+    networks = threading.Semaphore(plan.at_once)
+    torch.set_num_threads(plan.network_threads)
+
+    def work(job: Sequence[tuple[Item, Path]], stopped: threading.Event) -> list[Record]:
+        torch.get_num_threads()  # a new thread takes over the setting only when torch is asked something
+        done: list[Record] = []
+        for batch in frame_batches(_read(item, config.max_pixels) for item, _ in job):
+            with networks:
+                records = _records(pipeline, batch)
+            for read, record in zip(batch, records):
+                if stopped.is_set():
+                    return done
+                write(job[len(done)][1], read, record)
+                done.append(record)
+        return done
+
+    places = list(zip(items, stems))
+    jobs = [places[start : start + plan.frame_batch] for start in range(0, len(places), plan.frame_batch)]
     started = time.perf_counter()
     with (
         _progress(len(items), config.quiet) as advance,
-        ReadAhead(
-            partial(_read, max_pixels=config.max_pixels),
-            items,
-            cost=_num_pixels,
-            budget=PIXEL_BUDGET,
-            num_waiting=2 * config.frame_batch,
-            num_threads=READERS,
-        ) as reads,
-        WriteBehind(budget=PIXEL_BUDGET, num_waiting=4 * config.frame_batch, num_threads=WRITERS) as writes,
+        InOrder(work, jobs, num_threads=plan.workers, num_ahead=4 * plan.workers) as results,
     ):
-        position = 0
-        for batch in frame_batches(reads, config.frame_batch):
-            for read, record in zip(batch, _records(pipeline, batch)):
-                stem = stems[position]
-                writes.submit(partial(_write, writer, style, skeleton, stem, read, record), _num_pixels(read))
+        for records in results:
+            for record in records:
                 tally.add(record)
-                advance(tally)
-                position += 1
-        writes.finish()
-        tally.seconds = time.perf_counter() - started
+            tally.seconds = time.perf_counter() - started
+            advance(tally)
 
 
-def frame_batches(reads: Iterable[Frame | Record], most: int) -> Iterator[list[Frame | Record]]:
-    """Reads in order, grouped by at most `most` and about `PIXEL_BUDGET` pixels."""
+def frame_batches(reads: Iterable[Frame | Record]) -> Iterator[list[Frame | Record]]:
+    """Reads in order, cut where about `PIXEL_BUDGET` pixels are together."""
     batch: list[Frame | Record] = []
     pixels = 0
     for read in reads:
-        if batch and (len(batch) >= most or pixels + _num_pixels(read) > PIXEL_BUDGET):
+        size = read.pixels.shape[0] * read.pixels.shape[1] if isinstance(read, Frame) else 0
+        if batch and pixels + size > PIXEL_BUDGET:
             yield batch
             batch, pixels = [], 0
         batch.append(read)
-        pixels += _num_pixels(read)
+        pixels += size
     if batch:
         yield batch
+
+
+class ResultWriter:
+    """Writes the files of one picture: overlay first, so where the JSON is, the picture is finished."""
+
+    def __init__(self, pipeline: Pipeline, config: InferConfig) -> None:
+        spec = pipeline.pose.spec
+        model = {"pose": describe_model(spec), "detector": pipeline.person and describe_model(pipeline.person.spec)}
+        self.skeleton = skeleton_of(spec)
+        self.records = RecordWriter(self.skeleton, model)
+        self.style = Style(parts=config.parts, kpt_thr=config.kpt_thr, radius=config.radius, thickness=config.thickness)
+
+    def __call__(self, stem: Path, read: Frame | Record, record: Record) -> None:
+        """Write a read's record to `stem` with the ending of each kind."""
+        if self.style.parts and isinstance(read, Frame):
+            write_overlay(Path(f"{stem}.jpg"), draw(read.pixels, record, self.skeleton, self.style))
+        self.records.write(Path(f"{stem}.json"), record)
 
 
 def skeleton_of(spec: ArtifactSpec) -> Skeleton:
@@ -187,18 +213,6 @@ def _records(pipeline: Pipeline, batch: Sequence[Frame | Record]) -> list[Record
     """A record for every read of the batch, in order."""
     records = iter(pipeline([read for read in batch if isinstance(read, Frame)]))
     return [next(records) if isinstance(read, Frame) else read for read in batch]
-
-
-def _write(
-    writer: RecordWriter, style: Style, skeleton: Skeleton, stem: Path, read: Frame | Record, record: Record
-) -> None:
-    if style.parts and isinstance(read, Frame):
-        write_overlay(Path(f"{stem}.jpg"), draw(read.pixels, record, skeleton, style))
-    writer.write(Path(f"{stem}.json"), record)  # last: where the JSON is, the picture is finished
-
-
-def _num_pixels(read: Frame | Record) -> int:
-    return read.pixels.shape[0] * read.pixels.shape[1] if isinstance(read, Frame) else 0
 
 
 def _describe_run(config: InferConfig, pipeline: Pipeline, tally: Tally, *, finished: bool) -> dict[str, Any]:
@@ -240,10 +254,12 @@ def _progress(total: int, quiet: bool) -> Iterator[Any]:
 
 @contextlib.contextmanager
 def _quiet_opencv() -> Iterator[None]:
-    """OpenCV prints a line for every bad picture; the summary says it better."""
-    level = cv2.utils.logging.getLogLevel()
+    """OpenCV prints a line for every bad picture, which the summary says better, and its threads hinder our workers."""
+    level, threads = cv2.utils.logging.getLogLevel(), cv2.getNumThreads()
+    cv2.setNumThreads(1)
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
     try:
         yield
     finally:
         cv2.utils.logging.setLogLevel(level)
+        cv2.setNumThreads(threads)

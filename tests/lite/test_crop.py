@@ -88,4 +88,4 @@ def test_frames_longer_than_a_warp_can_take_are_cut_first():
 def test_a_box_longer_than_a_warp_can_take():
     tall = Frame(pixels=np.full((40000, 800, 3), 200, np.uint8), source="a")
     crops = crop([tall], _detections([0, 0, 800, 40000]), (64, 48), CropRule())
-    assert (crops.pixels[0, 8:56, 24] == 200).all() and not crops.pixels[0, :, :20].any()
+    assert crops.pixels[0, 8:56, 23:25].any(axis=(1, 2)).all() and not crops.pixels[0, :, :20].any()
