@@ -1,0 +1,76 @@
+"""The facts behind `hpe-lite models` and `hpe-lite inspect`, and their printed forms."""
+
+import dataclasses
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from lite.artifact import write_spec
+from lite.checkpoints import load_network, sha256_of
+from lite.errors import ArtifactError
+from lite.models.listing import file_facts, inspect, list_models, zoo_facts
+from lite.models.zoo import ZOO
+
+
+def test_zoo_facts(tmp_path: Path) -> None:
+    (tmp_path / ZOO["sapiens-1b-coco17"].weights).touch()
+    rows = {row["name"]: row for row in zoo_facts(tmp_path)}
+    assert list(rows) == list(ZOO)
+    assert rows["sapiens-1b-coco17"]["present"] and not rows["sapiens-2b-coco17"]["present"]
+    assert rows["person-nano"]["default"] and not rows["sapiens-1b-coco17"]["default"]
+    assert rows["sapiens-1b-coco17"]["licence"] == "CC-BY-NC-4.0"
+    assert {"name", "task", "size", "licence", "default", "present"} <= set(rows["person-nano"])
+
+
+def test_models_prints_every_name(capsys: pytest.CaptureFixture[str]) -> None:
+    assert list_models(SimpleNamespace(json=True, checkpoints=None)) == 0
+    assert [row["name"] for row in json.loads(capsys.readouterr().out)] == list(ZOO)
+    assert list_models(SimpleNamespace(json=False, checkpoints=None)) == 0
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == ["name", *ZOO]
+
+
+def test_inspect_a_training_checkpoint(golden: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = golden / "sapiens/networks/pose_training_state.pth"
+    assert inspect(SimpleNamespace(file=str(path), json=True, trust=False)) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["sha256"] == sha256_of(path) and facts["bytes"] == path.stat().st_size
+    assert (facts["family"], facts["keypoints"], facts["input_hw"]) == ("sapiens", 17, [32, 32])
+    assert facts["size"] == "custom (width 16, depth 2, 2 heads)" and facts["head"] == "SapiensHeatmapHead"
+    assert facts["parameters"] == 20217 and facts["dtypes"] == {"float32": 37}
+    assert facts["meta"]["epoch"] == 2 and facts["meta"]["dataset_meta"].endswith("characters)")
+    assert facts["problems"] == []
+    assert inspect(SimpleNamespace(file=str(path), json=False, trust=False)) == 0
+    assert "  epoch: 2\n" in capsys.readouterr().out
+
+
+def test_inspect_lists_key_problems(tmp_path: Path, golden: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    state = dict(load_network(golden / "sapiens/networks/pose_tiny.pth").state_dict())
+    del state["backbone.ln1.bias"]
+    torch.save(state, tmp_path / "x.pth")
+    assert inspect(SimpleNamespace(file=tmp_path / "x.pth", json=False, trust=False)) == 1
+    out = capsys.readouterr().out
+    assert "1 missing: backbone.ln1.bias" in out and "family: sapiens" in out
+
+
+def test_inspect_an_artifact(tmp_path: Path, golden: Path) -> None:
+    spec = load_network(golden / "sapiens/networks/pose_tiny.pth").spec
+    artifact = tmp_path / "x.pt2"
+    artifact.write_bytes(b"program")
+    with pytest.raises(ArtifactError, match="expected its description"):
+        file_facts(artifact)
+    report = {"max_shift_px": 0.01}
+    write_spec(artifact, dataclasses.replace(spec, format="pt2", sha256=sha256_of(artifact), check=report))
+    facts = file_facts(artifact)
+    assert facts["kind"] == "artifact" and facts["spec"]["check"] == report and facts["problems"] == []
+    artifact.write_bytes(b"changed")
+    assert "has changed since it was exported" in file_facts(artifact)["problems"][0]
+    write_spec(artifact, dataclasses.replace(spec, format="pt2"))
+    assert file_facts(artifact)["problems"] == ["the file was never compared with the eager network"]
+
+
+def test_inspect_the_default_by_name() -> None:
+    facts = file_facts("person-nano")
+    assert facts["family"] == "rtmdet" and facts["problems"] == [] and facts["labels"] == 1
