@@ -4,12 +4,13 @@ Source: Xiao et al., "Simple Baselines"; Zhang et al., "Distribution-Aware Coord
 mmpose 0.x `TopDownGenerateTarget` and `keypoints_from_heatmaps`.
 """
 
+import math
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from lite.codecs.peaks import blurred_window, find_peaks, gaussian_kernel, read_cells, settle
+from lite.codecs.peaks import BlurredMaximum, blurred_window, find_peaks, gaussian_kernel, read_cells, settle
 from lite.errors import ConfigError
 
 FLOOR = 1e-10  # the blurred map is raised to this before the logarithm
@@ -54,6 +55,7 @@ class MSRAHeatmap(nn.Module):
         self.input_hw, self.heatmap_hw = tuple(input_hw), tuple(heatmap_hw)
         self.sigma, self.refine, self.unbiased_target = float(sigma), refine, unbiased_target
         self.kernel = gaussian_kernel(blur_kernel)
+        self.scaled = BlurredMaximum(self.heatmap_hw, self.kernel, FLOOR, math.inf) if refine == "unbiased" else None
         (h, w), (map_h, map_w) = self.input_hw, self.heatmap_hw
         self.register_buffer("to_input", torch.tensor([w / map_w, h / map_h]), persistent=False)
 
@@ -123,12 +125,8 @@ class MSRAHeatmap(nn.Module):
 
     def _newton(self, heatmaps: Tensor, column: Tensor, row: Tensor, scores: Tensor) -> Tensor:
         """Step to the top of the logarithm of the blurred map, its second differences taken over two cells."""
-        reach = max(len(self.kernel) // 2, 2)
-        window, inside = blurred_window(heatmaps, column, row, self.kernel, reach, "zero")
-        best = torch.where(inside, window, 0.0).amax(dim=(2, 3))
-        window = window * (scores / best.clamp(min=1e-30))[..., None, None]  # matters only where a value meets FLOOR
-        cut = slice(reach - 2, reach + 3)
-        v = window[:, :, cut, cut].clamp(min=FLOOR).log()  # (B, K, 5, 5) indexed [y, x]
+        window = blurred_window(heatmaps, column, row, self.kernel, 2, "zero")
+        v = self.scaled(window, heatmaps, scores).clamp(min=FLOOR).log()  # (B, K, 5, 5) indexed [y, x]
         dx = 0.5 * (v[:, :, 2, 3] - v[:, :, 2, 1])
         dy = 0.5 * (v[:, :, 3, 2] - v[:, :, 1, 2])
         dxx = 0.25 * (v[:, :, 2, 4] - 2 * v[:, :, 2, 2] + v[:, :, 2, 0])

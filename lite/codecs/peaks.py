@@ -10,7 +10,7 @@ import math
 from typing import Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lite.errors import ConfigError
 
@@ -61,7 +61,7 @@ def find_peaks(heatmaps: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 def blurred_window(
     heatmaps: Tensor, column: Tensor, row: Tensor, kernel: tuple[float, ...], reach: int, border: Border
-) -> tuple[Tensor, Tensor]:
+) -> Tensor:
     """The blurred map in the square of `reach` cells around each peak.
 
     Args:
@@ -71,23 +71,77 @@ def blurred_window(
         border: what lies outside the map: zeros, or the map mirrored about its outermost cells (OpenCV's reflect-101).
 
     Returns:
-        window: (B, K, 2 reach + 1, 2 reach + 1) float32.
-        inside: the same shape, bool: the cell is one of the map.
+        (B, K, 2 reach + 1, 2 reach + 1) float32; squares may extend beyond the map.
     """
     height, width = heatmaps.shape[2:]
     span = reach + len(kernel) // 2
     offset = torch.arange(-span, span + 1, device=heatmaps.device)
     xs, ys = column[..., None] + offset, row[..., None] + offset  # (B, K, P)
-    in_x, in_y = (xs >= 0) & (xs < width), (ys >= 0) & (ys < height)
-    inside = in_y[..., :, None] & in_x[..., None, :]
     patch = read_cells(heatmaps, _place(ys, height, border), _place(xs, width, border)).float()  # (B, K, P, P)
     if border == "zero":
-        patch = torch.where(inside, patch, 0.0)
+        in_x, in_y = (xs >= 0) & (xs < width), (ys >= 0) & (ys < height)
+        patch = torch.where(in_y[..., :, None] & in_x[..., None, :], patch, 0.0)
     side = 2 * reach + 1
     lines = sum(weight * patch[:, :, :, i : i + side] for i, weight in enumerate(kernel))
-    window = sum(weight * lines[:, :, i : i + side] for i, weight in enumerate(kernel))
-    cut = slice(span - reach, span + reach + 1)
-    return window, inside[:, :, cut, cut]
+    return sum(weight * lines[:, :, i : i + side] for i, weight in enumerate(kernel))
+
+
+class BlurredMaximum(nn.Module):
+    """Scales cells of a blurred map so that the whole blurred map would have the maximum the map had before.
+
+    The originals do this before they cut the map to a range and take its logarithm. The scale is at least 1 and lifts
+    no cell above the score, and in the step that follows it cancels unless a cell meets the range: that takes a score
+    above the range or a blurred cell near the peak below it, which is noise, a spike or a map below zero nearly
+    everywhere. Only for such maps is the whole map blurred. Eagerly that is any number of them; a traced graph, whose
+    shapes are fixed, has room for `ROOM` cells a person (272 maps of 64x48, 17 of 256x192) and takes the maximum near
+    the peak for the rest.
+
+    Args:
+        heatmap_hw: one map, cells.
+        kernel: weights of the blur, an odd number. The border is zero.
+        floor, ceiling: the range.
+    """
+
+    ROOM = 17 * 256 * 192
+
+    def __init__(self, heatmap_hw: tuple[int, int], kernel: tuple[float, ...], floor: float, ceiling: float) -> None:
+        super().__init__()
+        self.floor, self.ceiling = floor, ceiling
+        self.register_buffer("down", _band(heatmap_hw[0], kernel), persistent=False)
+        self.register_buffer("across", _band(heatmap_hw[1], kernel), persistent=False)
+
+    def forward(self, cells: Tensor, heatmaps: Tensor, scores: Tensor) -> Tensor:
+        """Cells (B, K, n, n) of the blurred maps, scaled.
+
+        Args:
+            cells: (B, K, n, n) float32, all of them in the map.
+            heatmaps: (B, K, H, W), before the blur. scores: (B, K), their maxima.
+        """
+        best = cells.amax(dim=(2, 3)).clamp(min=1e-30)
+        unsettled = (scores > 0) & ((cells.amin(dim=(2, 3)) < self.floor) | (scores > self.ceiling))
+        rows = self._rows(unsettled, self.ROOM // (heatmaps.shape[2] * heatmaps.shape[3]))
+        chosen = heatmaps.flatten(0, 1).index_select(0, rows).float()
+        exact = (self.down @ (chosen @ self.across)).amax(dim=(1, 2))
+        exact = best.flatten().index_copy(0, rows, exact).view_as(best)
+        best = torch.where(unsettled, exact, best)
+        return cells * (scores / best)[..., None, None]
+
+    @staticmethod
+    def _rows(unsettled: Tensor, room: int) -> Tensor:
+        """Positions of the maps to blur whole, counted through (B, K): (n,) int64."""
+        if type(unsettled) is Tensor and not torch.compiler.is_compiling() and not torch.jit.is_tracing():
+            return unsettled.flatten().nonzero()[:, 0]
+        batch, count = unsettled.shape
+        _, chosen = unsettled.float().topk(min(max(room, 1), count), dim=1)
+        first = torch.arange(batch, device=unsettled.device) * count
+        return (first[:, None] + chosen).flatten()
+
+
+def _band(size: int, kernel: tuple[float, ...]) -> Tensor:
+    """(size, size) matrix that blurs a line of cells with zeros outside."""
+    distance = torch.arange(size)[:, None] - torch.arange(size)[None] + len(kernel) // 2
+    weights = torch.tensor(kernel)[distance.clamp(0, len(kernel) - 1)]
+    return torch.where((distance >= 0) & (distance < len(kernel)), weights, 0.0)
 
 
 def read_cells(maps: Tensor, rows: Tensor, columns: Tensor) -> Tensor:

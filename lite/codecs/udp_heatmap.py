@@ -7,7 +7,7 @@ Coordinate Representation" (DARK); mmpose 1.x `codecs/udp_heatmap.py`, mmpose 0.
 import torch
 from torch import Tensor, nn
 
-from lite.codecs.peaks import Border, blurred_window, find_peaks, gaussian_kernel, read_cells, settle
+from lite.codecs.peaks import BlurredMaximum, Border, blurred_window, find_peaks, gaussian_kernel, read_cells, settle
 from lite.errors import ConfigError
 
 FLOOR, CEILING = 1e-3, 50.0  # the map is cut to this range before the logarithm
@@ -57,6 +57,7 @@ class UDPHeatmap(nn.Module):
         self.input_hw, self.heatmap_hw = tuple(input_hw), tuple(heatmap_hw)
         self.sigma, self.border, self.max_step = float(sigma), border, max_step
         self.kernel = gaussian_kernel(blur_kernel)
+        self.scaled = BlurredMaximum(self.heatmap_hw, self.kernel, FLOOR, CEILING) if border == "zero" else None
         (h, w), (map_h, map_w) = self.input_hw, self.heatmap_hw
         self.register_buffer("to_input", torch.tensor([w / (map_w - 1), h / (map_h - 1)]), persistent=False)
 
@@ -106,19 +107,14 @@ class UDPHeatmap(nn.Module):
     def _step(self, heatmaps: Tensor, column: Tensor, row: Tensor, scores: Tensor) -> Tensor:
         """Newton step from the highest cell to the top of the logarithm of the blurred map: (B, K, 2) cells."""
         height, width = self.heatmap_hw
-        reach = max(len(self.kernel) // 2, 1) if self.border == "zero" else 1
-        window, inside = blurred_window(heatmaps, column, row, self.kernel, reach, self.border)
-        if self.border == "zero":
-            # The originals scale by the maximum of the whole blurred map. The scale cancels in the step unless one of
-            # the nine values meets FLOOR or CEILING; as it is at least 1 and the result at most the score, that takes
-            # a score above 50 or a blurred neighbour below 0.001 (noise). Only then does it matter that the maximum is
-            # looked for nearby.
-            best = torch.where(inside, window, 0.0).amax(dim=(2, 3))
-            window = window * (scores / best.clamp(min=1e-30))[..., None, None]
+        window = blurred_window(heatmaps, column, row, self.kernel, 1, self.border)
         near = torch.arange(-1, 2, device=heatmaps.device)
-        rows = (row[..., None] + near).clamp(0, height - 1) - row[..., None] + reach  # outside the map its edge repeats
-        columns = (column[..., None] + near).clamp(0, width - 1) - column[..., None] + reach
-        v = read_cells(window, rows, columns).clamp(FLOOR, CEILING).log()  # (B, K, 3, 3) indexed [y, x]
+        rows = (row[..., None] + near).clamp(0, height - 1) - row[..., None] + 1  # outside the map its edge repeats
+        columns = (column[..., None] + near).clamp(0, width - 1) - column[..., None] + 1
+        cells = read_cells(window, rows, columns)
+        if self.scaled is not None:
+            cells = self.scaled(cells, heatmaps, scores)
+        v = cells.clamp(FLOOR, CEILING).log()  # (B, K, 3, 3) indexed [y, x]
         dx = 0.5 * (v[:, :, 1, 2] - v[:, :, 1, 0])
         dy = 0.5 * (v[:, :, 2, 1] - v[:, :, 0, 1])
         dxx = v[:, :, 1, 2] - 2 * v[:, :, 1, 1] + v[:, :, 1, 0] + EPSILON

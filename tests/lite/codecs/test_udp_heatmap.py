@@ -8,7 +8,7 @@ import torch
 
 from lite import geometry
 from lite.codecs import build_codec
-from lite.codecs.peaks import find_peaks, gaussian_kernel
+from lite.codecs.peaks import BlurredMaximum, blurred_window, find_peaks, gaussian_kernel
 from lite.codecs.udp_heatmap import UDPHeatmap
 from lite.errors import ConfigError
 
@@ -124,6 +124,42 @@ def test_a_box_returns_to_itself_through_crop_encode_decode_and_frame():
     np.testing.assert_allclose(back, in_frame, atol=0.05)
 
 
+def test_decode_of_a_sapiens_network_with_random_weights(golden):
+    """Flip-tested maps and the original's keypoints in the frame: spikes on ground that is mostly below zero."""
+    with np.load(golden / "sapiens" / "pose_decode.npz") as arrays:
+        made = UDPHeatmap(input_hw=(64, 48), heatmap_hw=(16, 12), sigma=6)
+        keypoints, scores = made.decode(torch.from_numpy(arrays["heatmaps"]))
+        to_frame = geometry.udp_to_frame(arrays["center"], arrays["scale"], (64, 48))
+        in_frame = geometry.transform_points(keypoints.numpy(), to_frame)
+        np.testing.assert_allclose(in_frame, arrays["keypoints"], atol=3e-3)  # a crop px is 3 px of this frame
+        np.testing.assert_allclose(scores, arrays["scores"], atol=1e-6)
+
+
+def blur_whole_maps(maps: torch.Tensor) -> torch.Tensor:
+    """The slow twin: every cell of (N, H, W) blurred, scaled to the old maximum."""
+    kernel = torch.tensor(gaussian_kernel(11), dtype=torch.float64)
+    square = (kernel[:, None] * kernel[None])[None, None]
+    blurred = torch.nn.functional.conv2d(maps[:, None].double(), square, padding=5)[:, 0]
+    return blurred * (maps.amax((1, 2)) / blurred.amax((1, 2)))[:, None, None]
+
+
+@pytest.mark.parametrize(("level", "spread"), [(0.0, 1.0), (-0.5, 0.3), (0.0, 0.01), (0.0, 60.0), (0.3, 0.02)])
+def test_cells_near_the_peak_are_those_of_the_whole_blurred_map(level, spread):
+    maps = torch.randn(1, 40, *MAP_HW, generator=torch.Generator().manual_seed(3)) * spread + level
+    column, row, scores = find_peaks(maps)
+    inner = ((column > 0) & (column < 47) & (row > 0) & (row < 63))[0]
+    made = codec()
+    window = blurred_window(maps, column, row, made.kernel, 1, "zero")
+    found = made.scaled(window, maps, scores)[0]
+    whole = blur_whole_maps(maps[0])
+    for i in torch.nonzero(inner)[:, 0]:
+        x, y = int(column[0, i]), int(row[0, i])
+        wanted = whole[i, y - 1 : y + 2, x - 1 : x + 2]
+        torch.testing.assert_close(
+            found[i].double().clamp(1e-3, 50).log().diff(), wanted.clamp(1e-3, 50).log().diff(), atol=2e-4, rtol=0
+        )
+
+
 def awkward_maps() -> torch.Tensor:
     h, w = MAP_HW
     maps = torch.zeros(17, h, w)
@@ -199,7 +235,24 @@ def test_exported_decode_equals_eager_for_any_batch(border):
         for found, wanted in zip(program(heatmaps), made.decode(heatmaps)):
             torch.testing.assert_close(found, wanted, atol=1e-5, rtol=0)
     for found, wanted in zip(program(awkward_maps()), made.decode(awkward_maps())):
-        assert torch.equal(found, wanted)
+        torch.testing.assert_close(found, wanted, atol=1e-5, rtol=0)
+
+
+def test_a_traced_graph_has_room_for_some_whole_maps_and_stays_close_for_the_rest(monkeypatch):
+    """Three maps of spikes below zero need the whole map; with room for two, two are exact and the third is finite."""
+    heatmaps = people(2)[1]
+    heatmaps[:, 4:7] = torch.randn(2, 3, *MAP_HW, generator=torch.Generator().manual_seed(5)) - 0.5
+    wanted = codec().decode(heatmaps)[0]
+    for room, exact in ((17, [4, 5, 6]), (2, None)):
+        monkeypatch.setattr(BlurredMaximum, "ROOM", room * 64 * 48)
+        found, _ = torch.export.export(codec(), (heatmaps,)).module()(heatmaps)
+        same = ((found - wanted).abs() < 1e-2).all(dim=-1)
+        assert torch.isfinite(found).all()
+        assert same[:, :4].all() and same[:, 7:].all()
+        if exact:
+            assert same.all()
+        else:
+            assert torch.all(same[:, 4:7].sum(dim=1) >= 2) and not same.all()
 
 
 def test_kernels_are_those_of_opencv():
