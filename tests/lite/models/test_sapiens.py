@@ -1,5 +1,6 @@
 """Sapiens against the original: key listings of every published size, and tiny networks with random weights."""
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -33,7 +34,19 @@ def test_full_size_equals_its_listing(shared: Path, size: str, skeleton: str) ->
         network = sapiens(size, skeleton)
     found = [[name, list(value.shape), str(value.dtype)[6:]] for name, value in network.state_dict().items()]
     assert found == listing["state_dict"]
-    assert sum(parameter.numel() for parameter in network.parameters()) == listing["num_params"]
+
+
+@pytest.mark.parametrize("skeleton", LISTINGS)
+@pytest.mark.parametrize("size", SIZES)
+def test_full_size_has_the_digest_of_its_listing(folder: Path, size: str, skeleton: str) -> None:
+    expected = json.loads((folder / "listings.json").read_text())[f"{LISTINGS[skeleton]}_{size}"]
+    with torch.device("meta"):
+        network = sapiens(size, skeleton)
+    found = [[name, list(value.shape), str(value.dtype)[6:]] for name, value in network.state_dict().items()]
+    assert len(found) == expected["tensors"]
+    assert sum(parameter.numel() for parameter in network.parameters()) == expected["parameters"]
+    digest = hashlib.sha256(json.dumps(found, separators=(",", ":")).encode()).hexdigest()
+    assert digest == expected["sha256"]
 
 
 @pytest.mark.parametrize("size", SIZES)

@@ -1,5 +1,6 @@
 """ViTPose and HAP against the original: key listings of the published sizes, and tiny networks with random weights."""
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -44,6 +45,21 @@ def test_full_size_equals_its_listing(
         network = vitpose(size, SKELETONS[data], name="x", simple=head == "simple", input_hw=(height, width))
     found = [[name, list(value.shape), str(value.dtype)[6:]] for name, value in network.state_dict().items()]
     assert found == listing["keys"]
+
+
+@pytest.mark.parametrize(("family", "size", "head", "data", "height", "width"), LISTINGS)
+def test_full_size_has_the_digest_of_its_listing(
+    golden: Path, family: str, size: str, head: str | None, data: str, height: int, width: int
+) -> None:
+    listings = json.loads((golden / "vitpose/networks/listings.json").read_text())
+    expected = listings["_".join(part for part in (family, size, head, data, f"{height}x{width}") if part)]
+    with torch.device("meta"):
+        network = vitpose(size, SKELETONS[data], name="x", simple=head == "simple", input_hw=(height, width))
+    found = [[name, list(value.shape), str(value.dtype)[6:]] for name, value in network.state_dict().items()]
+    assert len(found) == expected["tensors"]
+    assert sum(parameter.numel() for parameter in network.parameters()) == expected["parameters"]
+    digest = hashlib.sha256(json.dumps(found, separators=(",", ":")).encode()).hexdigest()
+    assert digest == expected["sha256"]
 
 
 @pytest.mark.parametrize("case", ["classic_64x48", "simple_96x64", "mmpose1x_simple_64x48"])
