@@ -20,6 +20,7 @@ from lite.models.vit import (
     LAYER_NORM_EPS,
     PATCH,
     Attention,
+    check_input_hw,
     count_blocks,
     empty_positions,
     init_linear,
@@ -218,6 +219,7 @@ def sapiens_from_state_dict(
     Raises:
         CheckpointError: tensors missing, left over or of another shape.
     """
+    check_input_hw(input_hw)
     state = _trunk_prefixed(state)
     if any(name.startswith("decode_head.") for name in state):
         raise CheckpointError(

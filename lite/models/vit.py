@@ -107,6 +107,18 @@ def input_grid(input_hw: tuple[int, int], patch_padding: int) -> tuple[int, int]
     return tuple((side + 2 * patch_padding - PATCH) // PATCH + 1 for side in input_hw)
 
 
+def check_input_hw(input_hw: tuple[int, int] | None) -> None:
+    """Refuse an input that is not made of whole patches: its heatmap would not cover the crop.
+
+    Raises:
+        CheckpointError: a side is no multiple of 16.
+    """
+    if input_hw is not None and any(side < PATCH or side % PATCH for side in input_hw):
+        raise CheckpointError(
+            f"expected an input size in multiples of {PATCH}, found {tuple(input_hw)}; choose another"
+        )
+
+
 def count_blocks(state: Mapping[str, Tensor], prefix: str) -> int:
     """How many of `<prefix>0.`, `<prefix>1.`, ... the names reach."""
     numbers = {name[len(prefix) :].split(".")[0] for name in state if name.startswith(prefix)}

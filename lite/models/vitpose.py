@@ -19,6 +19,7 @@ from lite.models.vit import (
     LAYER_NORM_EPS,
     PATCH,
     Attention,
+    check_input_hw,
     count_blocks,
     empty_positions,
     init_linear,
@@ -226,6 +227,7 @@ def vitpose_from_state_dict(
     Raises:
         CheckpointError: tensors missing, left over or of another shape.
     """
+    check_input_hw(input_hw)
     state = from_pretraining(state) if "blocks.0.mlp.fc1.weight" in state else state
     original, origin = to_original_names(state)
     state = merge_experts(original)

@@ -106,6 +106,13 @@ def test_saving_leaves_no_half_file(tmp_path: Path, pose_tiny: Path, monkeypatch
     assert os.listdir(tmp_path) == []
 
 
+@pytest.mark.parametrize("input_hw", [(100, 64), (64, 0), (8, 8)])
+@pytest.mark.parametrize("name", ["sapiens/networks/pose_tiny.pth", "vitpose/networks/classic_64x48/checkpoint.pth"])
+def test_input_must_be_whole_patches(golden: Path, name: str, input_hw: tuple[int, int]) -> None:
+    with pytest.raises(CheckpointError, match="multiples of 16"):
+        load_network(golden / name, input_hw=input_hw)
+
+
 def test_named_model_must_fit(pose_tiny: Path) -> None:
     with pytest.raises(CheckpointError) as caught:
         load_network(pose_tiny, model="sapiens-0.3b-coco17")

@@ -3,13 +3,13 @@
 import dataclasses
 import json
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
 
 from lite.artifact import write_spec
 from lite.checkpoints import load_network, sha256_of
+from lite.config import InspectConfig, ModelsConfig
 from lite.errors import ArtifactError
 from lite.models.listing import file_facts, inspect, list_models, zoo_facts
 from lite.models.zoo import ZOO
@@ -26,15 +26,15 @@ def test_zoo_facts(tmp_path: Path) -> None:
 
 
 def test_models_prints_every_name(capsys: pytest.CaptureFixture[str]) -> None:
-    assert list_models(SimpleNamespace(json=True, checkpoints=None)) == 0
+    assert list_models(ModelsConfig(json=True)) == 0
     assert [row["name"] for row in json.loads(capsys.readouterr().out)] == list(ZOO)
-    assert list_models(SimpleNamespace(json=False, checkpoints=None)) == 0
+    assert list_models(ModelsConfig()) == 0
     assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == ["name", *ZOO]
 
 
 def test_inspect_a_training_checkpoint(golden: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = golden / "sapiens/networks/pose_training_state.pth"
-    assert inspect(SimpleNamespace(file=str(path), json=True, trust=False)) == 0
+    assert inspect(InspectConfig(file=str(path), json=True)) == 0
     facts = json.loads(capsys.readouterr().out)
     assert facts["sha256"] == sha256_of(path) and facts["bytes"] == path.stat().st_size
     assert (facts["family"], facts["keypoints"], facts["input_hw"]) == ("sapiens", 17, [32, 32])
@@ -42,7 +42,7 @@ def test_inspect_a_training_checkpoint(golden: Path, capsys: pytest.CaptureFixtu
     assert facts["parameters"] == 20217 and facts["dtypes"] == {"float32": 37}
     assert facts["meta"]["epoch"] == 2 and facts["meta"]["dataset_meta"].endswith("characters)")
     assert facts["problems"] == []
-    assert inspect(SimpleNamespace(file=str(path), json=False, trust=False)) == 0
+    assert inspect(InspectConfig(file=str(path))) == 0
     assert "  epoch: 2\n" in capsys.readouterr().out
 
 
@@ -50,7 +50,7 @@ def test_inspect_lists_key_problems(tmp_path: Path, golden: Path, capsys: pytest
     state = dict(load_network(golden / "sapiens/networks/pose_tiny.pth").state_dict())
     del state["backbone.ln1.bias"]
     torch.save(state, tmp_path / "x.pth")
-    assert inspect(SimpleNamespace(file=tmp_path / "x.pth", json=False, trust=False)) == 1
+    assert inspect(InspectConfig(file=str(tmp_path / "x.pth"))) == 1
     out = capsys.readouterr().out
     assert "1 missing: backbone.ln1.bias" in out and "family: sapiens" in out
 
