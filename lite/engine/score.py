@@ -87,7 +87,7 @@ def measure(
         "schema": METRICS_SCHEMA,
         "pictures": len(truth.images),
         "annotated_people": sum(not p["iscrowd"] and p["num_keypoints"] > 0 for p in truth.people),
-        "areas_estimated": truth.num_areas_estimated,
+        "areas_estimated": sum(p.get("area_is_estimate", False) for p in truth.people),
         "predicted_people": len(entries),
         "failures": predictions.failures if predictions else {},
         "pictures_without_result": len(predictions.missing) if predictions else 0,
@@ -175,16 +175,20 @@ def _print(metrics: dict[str, Any], output: Path) -> None:
     from rich.table import Table
 
     console = Console()
-    table = Table("", *AP_NAMES, title=f"{metrics['pictures']} pictures, {metrics['annotated_people']} people")
-    for name, numbers in {**metrics.get("parts", {}), "all": metrics["keypoints"]}.items():
-        table.add_row(name, *(f"{numbers[key]:.3f}" if numbers[key] > -1 else "-" for key in AP_NAMES))
+    columns = {**metrics.get("parts", {}), "all": metrics["keypoints"]}
+    console.print(f"{metrics['pictures']} pictures, {metrics['annotated_people']} people", highlight=False)
+    table = Table("", *columns)
+    for key in AP_NAMES:
+        table.add_row(key, *(f"{numbers[key]:.3f}" if numbers[key] > -1 else "-" for numbers in columns.values()))
     console.print(table)
     if "boxes" in metrics:
         boxes = metrics["boxes"]
         console.print(
             f"boxes: recall {boxes['recall_iou50_score30']:.3f} of {boxes['recall_people_above_48px']} people above "
             f"48x48 px (IoU 0.5, score 0.3), AP {boxes['ap']['AP']:.3f}, invented {boxes['invented']} of "
-            f"{boxes['invented_of_boxes']}"
+            f"{boxes['invented_of_boxes']}",
+            highlight=False,
+            soft_wrap=True,
         )
     for name, problem in metrics["failures"].items():
         console.print(f"failed: {name}: {problem}", markup=False, highlight=False)

@@ -24,17 +24,16 @@ class KeypointTruth:
     Attributes:
         images: the entries of the file, `id` and `file_name` among them.
         people: annotations of the person category, complete: `id` from 1, `image_id`, `category_id`, `bbox` xywh px,
-            `area` px^2, `keypoints` flat x, y, visibility of all K, `num_keypoints`, `iscrowd`.
+            `area` px^2, `area_is_estimate` where the file does not give it or says so, `keypoints` flat x, y,
+            visibility of all K, `num_keypoints`, `iscrowd`.
         category_id: of the person category.
         num_keypoints: K.
-        num_areas_estimated: people whose area the file does not give or calls an estimate.
     """
 
     images: list[dict[str, Any]]
     people: list[dict[str, Any]]
     category_id: int
     num_keypoints: int
-    num_areas_estimated: int = 0
 
     @property
     def image_ids(self) -> set[int]:
@@ -68,7 +67,6 @@ class KeypointTruth:
             people=[person for person in self.people if person["image_id"] in image_ids],
             category_id=self.category_id,
             num_keypoints=self.num_keypoints,
-            num_areas_estimated=self.num_areas_estimated,
         )
 
 
@@ -101,7 +99,6 @@ def read_truth(path: str | Path, num_keypoints: int) -> KeypointTruth:
     category_id = _person_category(content, path)
     people: list[dict[str, Any]] = []
     seen: set[Any] = set()
-    num_areas_estimated = 0
     for annotation in content["annotations"]:
         if not isinstance(annotation, dict):
             raise AnnotationError(f"{path}: expected every annotation to be an object, found {_short(annotation)}")
@@ -115,15 +112,12 @@ def read_truth(path: str | Path, num_keypoints: int) -> KeypointTruth:
             raise AnnotationError(
                 f"{where}: expected the id of an image of the file, found {annotation.get('image_id')!r}"
             )
-        estimated = annotation.get("area") is None or bool(annotation.get("area_is_estimate"))
-        num_areas_estimated += estimated
         people.append(_complete(annotation, len(people) + 1, category_id, num_keypoints, where))
     return KeypointTruth(
         images=content["images"],
         people=people,
         category_id=category_id,
         num_keypoints=num_keypoints,
-        num_areas_estimated=num_areas_estimated,
     )
 
 
@@ -244,6 +238,7 @@ def _complete(
         "category_id": category_id,
         "bbox": list(box),
         "area": area,
+        "area_is_estimate": annotation.get("area") is None or bool(annotation.get("area_is_estimate")),
         "keypoints": keypoints,
         "num_keypoints": int(given) if isinstance(given, int) else len(labelled),
         "iscrowd": int(annotation.get("iscrowd") or 0),

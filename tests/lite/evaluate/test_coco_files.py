@@ -31,9 +31,9 @@ def write(folder: Path, value: Any) -> Path:
 
 def test_read_truth_keeps_what_is_given(tmp_path: Path) -> None:
     truth = read_truth(write(tmp_path, content(annotation(), annotation(id=8, category_id=2, keypoints=None))), 17)
-    assert (truth.category_id, truth.image_ids, truth.num_areas_estimated) == (1, {3}, 0)
+    assert (truth.category_id, truth.image_ids) == (1, {3})
     (person,) = truth.people
-    assert person == annotation(id=1)
+    assert person == annotation(id=1, area_is_estimate=False)
 
 
 def test_read_truth_of_nobody(tmp_path: Path) -> None:
@@ -49,7 +49,7 @@ def test_read_truth_completes(tmp_path: Path) -> None:
     assert (first["area"], first["iscrowd"], first["num_keypoints"]) == (pytest.approx(0.53 * 200), 0, 1)
     assert (second["bbox"], second["id"]) == ([4, 5, 4, 10], 2)
     assert (third["num_keypoints"], third["keypoints"]) == (0, [0.0] * 51)
-    assert read_truth(write(tmp_path, content(bare, boxless, unlabelled)), 17).num_areas_estimated == 3
+    assert all(person["area_is_estimate"] for person in (first, second, third))
 
 
 def test_only(tmp_path: Path) -> None:
