@@ -19,8 +19,9 @@ from torch import Tensor, nn
 from lite.artifact import spec_from_dict
 from lite.errors import CheckpointError, UnsafeFileError
 from lite.models.find import find_weights, find_zoo_weights, resolve_model, zoo_row
+from lite.models.pickle_machine import TensorRef
 from lite.models.strict import shape_differences
-from lite.safe_pickle import LazyFile, TensorRef, read_lazily, starts_with
+from lite.safe_pickle import LazyFile, read_lazily, starts_with
 
 __all__ = [
     "FAMILIES", "find_weights", "find_zoo_weights", "load_network", "read_state_dict", "resolve_model", "save_network",

@@ -13,7 +13,8 @@ import pytest
 import torch
 
 from lite.errors import CheckpointError, UnsafeFileError
-from lite.safe_pickle import MAKERS, Foreign, LazyFile, StorageRef, TensorRef, read_lazily
+from lite.models.pickle_machine import MAKERS, Foreign, StorageRef, TensorRef
+from lite.safe_pickle import LazyFile, read_lazily
 
 
 class Call:
