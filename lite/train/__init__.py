@@ -1,1 +1,1 @@
-"""Training, a thin companion on Lightning (extra `train`): recipes in `lite/recipes`, weights straight into `export`."""
+"""Training, a thin companion on Lightning (extra `train`): recipes in `lite/recipes`, weights ready for `export`."""

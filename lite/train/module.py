@@ -76,8 +76,8 @@ class TrainingModule(pl.LightningModule):
 class PoseModule(TrainingModule):
     """Heatmaps against labels, and against a teacher's heatmaps where one is given.
 
-    A batch holds `pixels` (B, h, w, 3) uint8 RGB, `keypoints` (B, K, 2) px of the crop, `weights` (B, K); for validation
-    also `oks_scale` (B,) px^2: the person's area in crop pixels.
+    A batch holds `pixels` (B, h, w, 3) uint8 RGB, `keypoints` (B, K, 2) px of the crop, `weights` (B, K) and
+    `oks_scale` (B,) px^2: the area of the person in crop pixels.
     """
 
     def __init__(self, network: nn.Module, config: TrainConfig, teacher: nn.Module | None = None) -> None:
@@ -87,6 +87,10 @@ class PoseModule(TrainingModule):
         skeleton = load_skeleton(spec.skeleton)
         for name, values in (("mean", spec.mean), ("std", spec.std)):
             self.register_buffer(name, torch.tensor(values).view(1, 3, 1, 1), persistent=False)
+        # `udp_affine` spans input - 1 px, the decoder gives a grid of input px; labels are on the first.
+        height, width = spec.input_hw
+        span = (width - 1, height - 1) if spec.crop.affine == "udp" else (width, height)
+        self.register_buffer("to_label", torch.tensor(span) / torch.tensor([width, height]), persistent=False)
         self.register_buffer("flip_indices", torch.tensor(skeleton.flip_indices), persistent=False)
         self.register_buffer("oks_sigmas", torch.tensor(skeleton.oks_sigmas), persistent=False)
         self._teacher = [teacher.eval().requires_grad_(False)] if teacher is not None else []  # out of checkpoints
@@ -125,7 +129,7 @@ class PoseModule(TrainingModule):
         """(B,) object keypoint similarity."""
         heatmaps = network(self.normalise(batch["pixels"]))["heatmaps"].float()
         found, _ = self.codec.decode(heatmaps)
-        distance = (found - batch["keypoints"]).square().sum(2)  # (B, K)
+        distance = (found * self.to_label - batch["keypoints"]).square().sum(2)  # (B, K)
         similarity = torch.exp(-distance / (2 * batch["oks_scale"][:, None] * (2 * self.oks_sigmas).square()))
         labelled = (batch["weights"] > 0).float()
         return (similarity * labelled).sum(1) / labelled.sum(1).clamp(min=1)

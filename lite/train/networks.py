@@ -3,8 +3,8 @@
 from torch import nn
 
 from lite.checkpoints import load_network
-from lite.models.find import find_weights, resolve_model
 from lite.errors import ConfigError
+from lite.models.find import find_weights, resolve_model
 from lite.models.zoo import ZOO
 from lite.train.config import TrainConfig
 

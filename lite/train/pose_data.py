@@ -51,7 +51,7 @@ def held_out_ids(image_ids: list[int], share: float) -> set[int]:
 
 
 class PoseDataset(Dataset):
-    """Crops of people: `pixels` (h, w, 3) uint8 RGB, `keypoints` (K, 2) px of the crop, `weights` (K,), `oks_scale` px^2.
+    """Crops of people: `pixels` (h, w, 3) uint8 RGB, `keypoints` (K, 2) crop px, `weights` (K,), `oks_scale` px^2.
 
     Args:
         entries: people.
