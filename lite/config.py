@@ -3,6 +3,7 @@
 Imports neither torch nor OpenCV, so that `--help` answers at once.
 """
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Literal
 
@@ -167,6 +168,36 @@ class InferConfig(InputConfig, DeviceConfig, DetectorConfig, DrawConfig):
         if not self.output:
             raise ConfigError("output: expected a folder for results, found nothing")
         _one_of("format", self.format, ("json",))
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchConfig(InputConfig, DeviceConfig, DetectorConfig):
+    """`hpe-lite bench`: where the time goes.
+
+    Attributes:
+        model: zoo name, checkpoint or artifact of the keypoint network; unset takes the built-in one.
+        flip_test: average with the mirrored crop; unset follows the model.
+        draw: overlay pictures to draw and write as well, as for infer.
+        repeat: passes over the pictures; the fastest counts.
+        json: print JSON instead of a table.
+    """
+
+    model: str | None = None
+    flip_test: bool | None = None
+    draw: str = "none"
+    repeat: int = 3
+    json: bool = False
+
+    def __post_init__(self) -> None:
+        for part in (InputConfig, DeviceConfig, DetectorConfig):
+            part.__post_init__(self)
+        _at_least("repeat", self.repeat, 1)
+        self.infer("unused")
+
+    def infer(self, output: str) -> InferConfig:
+        """The same run as `hpe-lite infer` would make it, with its results in `output`."""
+        own = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name not in ("repeat", "json")}
+        return InferConfig(**own, output=output, quiet=True)
 
 
 @dataclass(frozen=True, kw_only=True)

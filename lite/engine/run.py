@@ -76,7 +76,7 @@ def infer(config: InferConfig) -> int:
         os.environ["HPE_LITE_CHECKPOINTS"] = config.checkpoints  # where every part looks for weights
     with contextlib.ExitStack() as stack:
         pipeline = stack.enter_context(open_pipeline(config))
-        stack.enter_context(_quiet_opencv())
+        stack.enter_context(quiet_opencv())
         tally = Tally()
         describe = partial(_describe_run, config, pipeline)
         write_run(output / RUN_FILE, describe(tally, finished=False))
@@ -253,7 +253,7 @@ def _progress(total: int, quiet: bool) -> Iterator[Any]:
 
 
 @contextlib.contextmanager
-def _quiet_opencv() -> Iterator[None]:
+def quiet_opencv() -> Iterator[None]:
     """OpenCV prints a line for every bad picture, which the summary says better, and its threads hinder our workers."""
     level, threads = cv2.utils.logging.getLogLevel(), cv2.getNumThreads()
     cv2.setNumThreads(1)

@@ -1,7 +1,7 @@
 """Records as JSON, one file a picture in a superset of the field's layout, and results read back as arrays.
 
-The standard `json` writes them: for ten people of 133 keypoints it takes 3 ms, json-tricks six times as long, and the
-numbers come rounded, so a faster encoder would save less than a hundredth of a picture's time.
+The standard `json` writes them, without indentation: 1.1 ms for ten people of 133 keypoints, indented 3.5 ms,
+json-tricks 1.3 ms. Rounded numbers halve the size; a faster encoder would save under a hundredth of a picture's time.
 """
 
 import dataclasses
