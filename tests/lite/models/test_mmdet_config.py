@@ -7,8 +7,8 @@ import torch
 
 from lite.errors import CheckpointError, ConfigError, ModelError
 from lite.models.mmdet_bases import BASES, rtmdet_base
-from lite.models.mmdet_config import read_mmdet_config, rtmdet_from_config
-from lite.models.rtmdet import RTMDet, scaled_sizes
+from lite.models.mmdet_config import load_with_config, read_mmdet_config, rtmdet_from_config
+from lite.models.rtmdet import RTMDet, rtmdet_from_state_dict, scaled_sizes
 
 CASES = ("det_416_pipeline", "det_child_no_nms", "det_delete", "det_nano_style", "det_one_class")
 
@@ -124,6 +124,21 @@ def test_network_from_a_configuration(tmp_path):
     assert (spec.codec["nms_pre"], spec.codec["min_box_px"], spec.codec["person_label"]) == (50, None, 1)
     assert network.sizes.exp_on_reg and network.sizes.bn_eps == (1e-5, 1e-5, 1e-3)
     assert network.bbox_head.cls_convs[1][0].bn.eps == 1e-3
+
+
+def test_files_of_the_original(golden, tmp_path):
+    """The exponential distances of `std.pth` are in its configuration alone."""
+    model = json.loads((golden / "rtmdet/std.json").read_text())["model"]
+    sections = {"type": "RTMDet", **model}
+    pipeline = [
+        {"type": "Resize", "scale": (320, 320), "keep_ratio": True},
+        {"type": "Pad", "size": (320, 320), "pad_val": {"img": (114, 114, 114)}},
+    ]
+    path = write(tmp_path, f"model = {sections!r}\ntest_dataloader = dict(dataset=dict(pipeline={pipeline!r}))\n")
+    network = load_with_config(path, golden / "rtmdet/std.pth")
+    assert network.sizes.exp_on_reg and network.spec.labels == ("person",)
+    assert network.spec.input_hw == (320, 320)
+    assert not rtmdet_from_state_dict(network.state_dict()).sizes.exp_on_reg
 
 
 def test_names_in_the_checkpoint_come_first(tmp_path):
