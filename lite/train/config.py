@@ -136,6 +136,7 @@ class TrainConfig:
         seed: of every random draw.
         resume: auto goes on from the newest checkpoint in `output`; never starts again.
         save_minutes: time between checkpoints.
+        log_steps: steps between lines of `metrics.csv`.
         num_workers: processes that read and change pictures; 0 reads in the main one.
         threads: processor threads of the network; unset leaves PyTorch's choice.
         limit: steps in an epoch at most, for a trial run.
@@ -161,6 +162,7 @@ class TrainConfig:
     seed: int = 0
     resume: Literal["auto", "never"] = "auto"
     save_minutes: float = 5.0
+    log_steps: int = 20
     num_workers: int = 1
     threads: int | None = None
     limit: int | None = None

@@ -73,7 +73,7 @@ def train(config: TrainConfig) -> int:
     trainer = build_trainer(config, folder, validates=len(data.validation_set) > 0)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="lightning")  # advice on worker counts and log intervals
-        trainer.fit(module, data, ckpt_path=resume, weights_only=False if resume else None)
+        trainer.fit(module, data, ckpt_path=resume, weights_only=True if resume else None)
     if trainer.interrupted:
         print(f"interrupted; the same command goes on from {last}")
         return 1
@@ -122,7 +122,7 @@ def build_trainer(config: TrainConfig, folder: Path, *, validates: bool) -> "pl.
         num_sanity_val_steps=0,
         callbacks=callbacks,
         logger=CSVLogger(folder, name="", version="log"),
-        log_every_n_steps=20,
+        log_every_n_steps=config.log_steps,
         enable_progress_bar=config.progress,
         enable_model_summary=False,
         default_root_dir=folder,
