@@ -1,11 +1,12 @@
 """Python assignments of plain values, evaluated from the syntax tree; nothing is executed.
 
+Values are never changed once made, so names share them; who merges or changes them copies first.
+
 Read are literals, `dict(...)`, earlier names, arithmetic, items, and the references to a base that mmengine's
 configuration files use (`_base_.name`, `{{_base_.name}}`). Anything else is refused with its line.
 """
 
 import ast
-import copy
 import operator
 import re
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any
 from lite.errors import ConfigError
 
 LONGEST_SEQUENCE = 10000
+LARGEST_WHOLE_NUMBER = 1 << 64
 _OPERATORS = {
     ast.Add: operator.add,
     ast.Sub: operator.sub,
@@ -72,7 +74,7 @@ class PlainValues:
             case ast.Name(id=name):
                 if name not in self.names:
                     self.refuse(node, f"{name} is not defined above")
-                return copy.deepcopy(self.names[name])
+                return self.names[name]
             case ast.Attribute():
                 return self.from_base(node, self.dotted(node))
             case ast.Subscript(value=of, slice=index):
@@ -107,8 +109,10 @@ class PlainValues:
     def compute(self, node: ast.expr, op: ast.operator | ast.unaryop, *values: Any) -> Any:
         lengths = [len(value) for value in values if isinstance(value, str | list | tuple)]
         times = [value for value in values if isinstance(value, int)]
-        if isinstance(op, ast.Mult) and lengths and times and lengths[0] * times[0] > LONGEST_SEQUENCE:
-            self.refuse(node, f"it repeats to more than {LONGEST_SEQUENCE} items")
+        if lengths and (isinstance(op, ast.Mod) or sum(lengths) * max([1, *times]) > LONGEST_SEQUENCE):
+            self.refuse(node, f"`{ast.unparse(node)[:60]}` formats text or makes more than {LONGEST_SEQUENCE} items")
+        if any(abs(value) > LARGEST_WHOLE_NUMBER for value in times):
+            self.refuse(node, "it computes with a number beyond all use")
         try:
             return _OPERATORS[type(op)](*values)
         except (TypeError, KeyError, ZeroDivisionError, OverflowError) as problem:
@@ -131,7 +135,7 @@ class PlainValues:
             if not isinstance(found, dict) or part not in found:
                 self.refuse(node, f"no base defines {dotted}")
             found = found[part]
-        return copy.deepcopy(found)
+        return found
 
     def fill_in(self, text: str) -> str:
         """Replace `{{ fileDirname }}` and its kin."""

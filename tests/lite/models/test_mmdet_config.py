@@ -8,7 +8,7 @@ import torch
 from lite.errors import CheckpointError, ConfigError, ModelError
 from lite.models.mmdet_bases import BASES, rtmdet_base
 from lite.models.mmdet_config import load_with_config, read_mmdet_config, rtmdet_from_config
-from lite.models.rtmdet import RTMDet, rtmdet_from_state_dict, scaled_sizes
+from lite.models.rtmdet import RTMDet, rtmdet, rtmdet_from_state_dict, scaled_sizes
 
 CASES = ("det_416_pipeline", "det_child_no_nms", "det_delete", "det_nano_style", "det_one_class")
 
@@ -43,6 +43,12 @@ def write(folder, text, name="config.py"):
     return path
 
 
+def test_values_named_many_times_stay_small(tmp_path):
+    """Sixty levels of two copies each would be 2^60 lists."""
+    values = read_mmdet_config(write(tmp_path, "x = [1]\n" + "x = [x, x]\n" * 60))
+    assert values["x"][0] is values["x"][1]
+
+
 def test_references_and_merging(tmp_path):
     write(tmp_path, "a = dict(x=1, y=dict(z=2))\nb = [1, 2]\nn = None", "base.py")
     child = write(
@@ -71,6 +77,9 @@ def test_references_and_merging(tmp_path):
         "x = ().__class__",
         "x = 'a' * 10 ** 9",
         "x = 'a' * 100000000",
+        "x = '%999999999d' % 1",
+        "x = 9\n" + "x = x * x\n" * 60,
+        "x = 'a'\n" + "x = x + x\n" * 60,
         "x = 1 / 0",
         "x = dict(a=1)['b']",
         "def f(): pass",
@@ -139,6 +148,32 @@ def test_files_of_the_original(golden, tmp_path):
     assert network.sizes.exp_on_reg and network.spec.labels == ("person",)
     assert network.spec.input_hw == (320, 320)
     assert not rtmdet_from_state_dict(network.state_dict()).sizes.exp_on_reg
+
+
+@pytest.mark.parametrize(
+    "file, size, labels",
+    [
+        ("mmpose/projects/rtmpose/rtmdet/person/rtmdet_nano_320-8xb32_coco-person.py", "nano", "person"),
+        ("sapiens/pose/demo/mmdetection_cfg/rtmdet_m_640-8xb32_coco-person_no_nms.py", "m", "person"),
+        ("mmdetection/configs/rtmdet/rtmdet_tiny_8xb32-300e_coco.py", "tiny", "coco80"),
+    ],
+)
+def test_published_configurations_give_the_networks_of_the_zoo(shared, file, size, labels):
+    stored = json.loads((shared / "reference/rtmdet/golden/configs/resolved_upstream.json").read_text())[file]
+    with torch.device("meta"):
+        own = rtmdet(size, labels)
+    state = {key: torch.zeros((), dtype=t.dtype).expand(t.shape) for key, t in own.state_dict().items()}
+    network = rtmdet_from_config(stored, state)
+    assert network.sizes == own.sizes
+    codec = dict(own.spec.codec, class_agnostic=False)
+    if file.endswith("no_nms.py"):
+        codec["nms_thr"] = None
+    assert network.spec.codec == codec
+    assert (network.spec.input_hw, network.spec.mean, network.spec.labels) == (
+        own.spec.input_hw,
+        own.spec.mean,
+        own.spec.labels,
+    )
 
 
 def test_names_in_the_checkpoint_come_first(tmp_path):
