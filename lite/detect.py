@@ -1,6 +1,7 @@
 """Frame batch -> Detections: people found by a network, given boxes, or the whole frame as one box."""
 
 from collections.abc import Sequence
+from typing import Protocol
 
 import cv2
 import numpy as np
@@ -11,6 +12,14 @@ from lite.geometry import letterbox_geometry, nms_inclusive
 from lite.structures import Detections, Frame
 
 FRAMES_AT_ONCE = 8
+
+
+class Network(Protocol):
+    """What this stage asks of a backend."""
+
+    spec: ArtifactSpec
+
+    def run(self, pixels: np.ndarray) -> dict[str, np.ndarray]: ...
 
 
 class PersonDetector:
@@ -32,7 +41,9 @@ class PersonDetector:
     Source: Sapiens `lite/demo/detector_utils.py`, mmpose `evaluation/functional/nms.py`.
     """
 
-    def __init__(self, backend, score_thr: float = 0.3, nms_thr: float = 0.3, max_people: int | None = None) -> None:
+    def __init__(
+        self, backend: Network, score_thr: float = 0.3, nms_thr: float = 0.3, max_people: int | None = None
+    ) -> None:
         if backend.spec.task != "detect":
             raise ModelError(f"{backend.spec.model}: expected a detector, found a network for {backend.spec.task}")
         self.backend = backend

@@ -1,11 +1,21 @@
 """Crops -> raw network outputs, in chunks; the last chunk is as small as it is, not padded with empty crops."""
 
+from typing import Protocol
+
 import numpy as np
 
 from lite.artifact import ArtifactSpec
 
 
-def forward(backend, pixels: np.ndarray, chunk: int) -> dict[str, np.ndarray]:
+class Network(Protocol):
+    """What this stage asks of a backend."""
+
+    spec: ArtifactSpec
+
+    def run(self, pixels: np.ndarray) -> dict[str, np.ndarray]: ...
+
+
+def forward(backend: Network, pixels: np.ndarray, chunk: int) -> dict[str, np.ndarray]:
     """Run any number of crops.
 
     Args:
@@ -25,7 +35,7 @@ def forward(backend, pixels: np.ndarray, chunk: int) -> dict[str, np.ndarray]:
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
-def _run(backend, pixels: np.ndarray, least: int) -> dict[str, np.ndarray]:
+def _run(backend: Network, pixels: np.ndarray, least: int) -> dict[str, np.ndarray]:
     n = len(pixels)
     if n < least:
         pixels = np.concatenate([pixels, np.zeros((least - n, *pixels.shape[1:]), np.uint8)])

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 
@@ -108,7 +108,7 @@ class Pipeline:
         self.close()
 
 
-def _open(model: str | Path | Backend, **options) -> Backend:
+def _open(model: str | Path | Backend, **options: Any) -> Backend:
     return open_backend(model, **options) if isinstance(model, str | Path) else model
 
 

@@ -10,6 +10,8 @@ Result = TypeVar("Result")
 
 # How long leaving waits for jobs that have begun, s.
 _LAST_JOBS_S = 5.0
+# How often the waiting thread looks up: an interruption may be delivered to a thread that does not wait, s.
+_LOOK_UP_S = 0.2
 
 
 class InOrder(Generic[Job, Result]):
@@ -46,7 +48,7 @@ class InOrder(Generic[Job, Result]):
         for n in range(len(self._jobs)):
             with self._changed:
                 while n not in self._done and self._problem is None:
-                    self._changed.wait()
+                    self._changed.wait(_LOOK_UP_S)
                 if self._problem is not None:
                     raise self._problem
                 result = self._done.pop(n)

@@ -20,28 +20,28 @@ def _detections(boxes, frame_of=None):
     )
 
 
-def _cases(shared):
-    folder = shared / "reference" / "sapiens" / "golden"
-    arrays = np.load(folder / "topdown_affine.npz")
-    for n in range(10):
-        yield (
-            folder / "photos" / str(arrays[f"photo_{n}"]),
-            {key: arrays[f"{key}_{n}"] for key in ("bbox", "input_size", "center", "scale", "crop")},
-        )
-
-
-def test_crops_equal_the_originals(shared):
+def _expect_the_originals(arrays, folder, cases):
     """Sapiens `topdown_affine.npz` (mmpose TopdownAffine, UDP): 1 grey level, up to 4 across OpenCV versions."""
-    for photo, case in _cases(shared):
-        frame = Frame(pixels=np.ascontiguousarray(cv2.imread(str(photo))[..., ::-1]), source=photo.name)
-        input_hw = tuple(int(side) for side in case["input_size"][::-1])
-        crops = crop([frame], _detections(case["bbox"]), input_hw, CropRule())
-        difference = np.abs(crops.pixels[0].astype(int) - case["crop"][..., ::-1])
+    for n in cases:
+        photo, input_wh, center, scale = (arrays[f"{key}_{n}"] for key in ("photo", "input_size", "center", "scale"))
+        frame = Frame(pixels=np.ascontiguousarray(cv2.imread(str(folder / str(photo)))[..., ::-1]), source=str(photo))
+        input_hw = tuple(int(side) for side in input_wh[::-1])
+        crops = crop([frame], _detections(arrays[f"bbox_{n}"]), input_hw, CropRule())
+        difference = np.abs(crops.pixels[0].astype(int) - arrays[f"crop_{n}"][..., ::-1])
         assert difference.max() <= 4 and difference.mean() < 0.1
-        # xy / input_size * scale + centre - scale / 2
-        points = np.float32([[0, 0], [input_hw[1], input_hw[0]], [10, 20]])
-        expected = points / case["input_size"] * case["scale"] + case["center"] - case["scale"] / 2
+        points = np.float32([[0, 0], input_wh, [10, 20]])
+        expected = points / input_wh * scale + center - scale / 2
         assert np.abs(transform_points(points, crops.to_frame[0]) - expected).max() < 1e-3
+
+
+def test_crops_of_a_drawing_equal_the_originals(golden):
+    folder = golden / "sapiens"
+    _expect_the_originals(np.load(folder / "topdown_affine.npz"), folder, range(5, 10))
+
+
+def test_crops_of_a_photograph_equal_the_originals(shared):
+    folder = shared / "reference" / "sapiens" / "golden"
+    _expect_the_originals(np.load(folder / "topdown_affine.npz"), folder / "photos", range(5))
 
 
 def _gradient(h=200, w=300):

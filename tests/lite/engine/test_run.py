@@ -1,5 +1,6 @@
 """Whole runs with fake backends: results, order, bad pictures, and a fault in each stage ends the run."""
 
+import _thread
 import json
 import os
 import time
@@ -170,15 +171,26 @@ def test_an_interruption_ends_at_once_and_keeps_what_is_done(infer, photos, tmp_
 
     def interrupt(pixels):
         if len(fake_pose.batches) == 2:
-            time.sleep(0.3)  # the writers catch up with the first pictures
-            raise KeyboardInterrupt
+            _thread.interrupt_main()  # Ctrl-C while the main thread waits for its workers
+            time.sleep(0.6)
         return run_network(pixels)
 
     monkeypatch.setattr(fake_pose, "run", interrupt)
+    started = time.perf_counter()
     with pytest.raises(KeyboardInterrupt):
-        infer(photos, tmp_path / "out", frame_batch=1)
+        infer(photos, tmp_path / "out", frame_batch=1, threads=1)
+    assert time.perf_counter() - started < 3
     assert [len(result.keypoints) for result in lite.load_results(tmp_path / "out")] == [0, 3, 1]
     assert not json.loads((tmp_path / "out" / "run.json").read_text())["finished"]
+
+
+def test_many_workers_give_the_same_results_as_one(infer, photos, tmp_path):
+    for threads in (1, 8):
+        infer(photos, tmp_path / str(threads), frame_batch=1, threads=threads)
+    names = [name for name in _files(tmp_path / "1") if name != "run.json"]
+    assert len(names) == 10
+    for name in names:
+        assert (tmp_path / "1" / name).read_bytes() == (tmp_path / "8" / name).read_bytes()
 
 
 def test_a_full_disk_stops_the_run_with_one_sentence(infer, photos, tmp_path, monkeypatch):
