@@ -1,5 +1,9 @@
 """Detections from letterboxed frames: who counts, in which order, and where the boxes land."""
 
+import json
+from dataclasses import replace
+
+import cv2
 import numpy as np
 import pytest
 
@@ -93,3 +97,12 @@ def test_given_boxes_are_found_by_source():
     boxes = np.float32([[1, 2, 3, 4], [5, 6, 7, 8]])
     detections = GivenBoxes({"b": (boxes, np.float32([0.5, 0.9]))})([_frame(9, 9, "a"), _frame(9, 9, "b")])
     assert detections.frame_of.tolist() == [1, 1] and np.array_equal(detections.boxes, boxes)
+
+
+def test_canvases_equal_the_originals(shared):
+    """RTMDet `preproc` (mmdet Resize and Pad): exact with the same resize, else 1 grey level."""
+    folder = shared / "reference" / "rtmdet" / "golden" / "preproc"
+    for case in json.loads((folder / "cases.json").read_text())["cases"]:
+        source, expected = (cv2.imread(str(folder / f"{case['name']}_{kind}.png")) for kind in ("src", "net"))
+        spec = replace(Scripted([], []).spec, input_hw=(case["canvas"], case["canvas"]))
+        assert np.abs(letterbox(source, spec).astype(int) - expected).max() <= 1, case["name"]
