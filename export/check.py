@@ -18,7 +18,7 @@ from lite.graph import PixelGraph
 LIMITS: dict[str, dict[str, dict[str, float]]] = {
     "pose": {
         "float32": {"shift_max_px": 0.05, "shift_p95_px": 0.02, "oks_min": 0.999, "score_shift_max": 0.002},
-        "bfloat16": {"shift_max_px": 4.0, "shift_p95_px": 1.0, "oks_min": 0.97, "score_shift_max": 0.08},
+        "bfloat16": {"shift_max_px": 8.0, "shift_p95_px": 2.0, "oks_min": 0.95, "score_shift_max": 0.08},
     },
     "detect": {
         "float32": {"iou_min": 0.99, "score_shift_max": 0.005},
@@ -26,9 +26,11 @@ LIMITS: dict[str, dict[str, dict[str, float]]] = {
     },
 }
 # Noise that rounding in a mode adds to a heatmap, as a fraction of its range; used to find peaks that cannot hold.
-NOISE = {"float32": 1e-5, "bfloat16": 2e-2}
-NOISE_DRAWS = 4
-LEAST_STABLE = 0.1  # of all keypoints; with fewer, the comparison says nothing
+NOISE = {"float32": 1e-5, "bfloat16": 5e-2}
+NOISE_DRAWS = 8
+# Below it a peak is weak and its place is chance in reduced precision; it is also what drawing leaves out by default.
+LEAST_SCORE = {"float32": 0.0, "bfloat16": 0.3}
+LEAST_STABLE = 0.05  # of all keypoints; with fewer, the comparison says nothing
 SURE_SCORE = 0.3  # boxes of the reference above it are compared
 LEAST_BOXES = 5  # without that many sure boxes, the best of each frame are compared instead
 
@@ -41,21 +43,22 @@ class Reference:
         pixels: (N, h, w, 3) uint8 RGB.
         outputs: name -> array, first axis N.
         stable: (N, K) bool, keypoints whose peak holds under noise of the mode's size (pose).
-        oks_sigmas: (K,) per-keypoint constants (pose).
+        oks_sigmas: (K,) or (1,) per-keypoint constants (pose).
     """
 
     pixels: np.ndarray
     outputs: dict[str, np.ndarray]
+    oks_sigmas: np.ndarray
     stable: np.ndarray | None = None
-    oks_sigmas: np.ndarray | None = None
 
 
 @torch.inference_mode()
-def reference(graph: PixelGraph, pixels: np.ndarray, mode: str, oks_sigmas: np.ndarray | None = None) -> Reference:
+def reference(graph: PixelGraph, pixels: np.ndarray, mode: str, oks_sigmas: np.ndarray) -> Reference:
     """Run the eager float32 graph, one crop at a time, and find its unstable keypoints for `mode`.
 
-    A keypoint is unstable when noise of `NOISE[mode]` times its heatmap's range, drawn `NOISE_DRAWS` times, moves its
-    decoded position by more than the mode's `shift_p95_px` once: a flat or double peak that any rounding may turn over.
+    A keypoint is unstable when its score is not above `LEAST_SCORE[mode]`, or when noise of `NOISE[mode]` times its
+    heatmap's range, drawn `NOISE_DRAWS` times, moves its decoded position by more than the mode's `shift_p95_px` once:
+    a flat or double peak that any rounding may turn over.
     """
     outputs: list[dict[str, np.ndarray]] = []
     stable = []
@@ -69,7 +72,7 @@ def reference(graph: PixelGraph, pixels: np.ndarray, mode: str, oks_sigmas: np.n
         keypoints, scores = graph.codec.decode(heatmaps)
         outputs.append({"keypoints": keypoints.numpy(), "scores": scores.numpy()})
         size = NOISE[mode] * (heatmaps.amax((2, 3), keepdim=True) - heatmaps.amin((2, 3), keepdim=True))
-        holds = torch.ones_like(scores, dtype=torch.bool)
+        holds = scores > LEAST_SCORE[mode]
         for _ in range(NOISE_DRAWS):
             noisy = heatmaps + size * torch.randn(heatmaps.shape, generator=random)
             moved = (graph.codec.decode(noisy)[0] - keypoints).norm(dim=2)
@@ -142,6 +145,7 @@ def _compare_poses(outputs: dict[str, np.ndarray], expected: Reference, size: in
     stable = expected.stable[:size]
     shift = np.linalg.norm(outputs["keypoints"] - expected.outputs["keypoints"][:size], axis=2)  # (B, K) crop px
     scores = np.abs(outputs["scores"] - expected.outputs["scores"][:size])
+    scores /= np.maximum(np.abs(expected.outputs["scores"][:size]), 1.0)  # relative where a network scores above 1
     height, width = expected.pixels.shape[1:3]
     area = height * width / 1.25**2  # the box inside the padding, crop px^2
     near = np.exp(-(shift**2) / (2 * area * (2 * expected.oks_sigmas) ** 2))

@@ -7,6 +7,8 @@ from typing import Literal
 from lite.errors import ConfigError
 
 SUFFIXES = {"pt2": ".pt2"}
+FORMATS = tuple(SUFFIXES)
+MODES = ("float32", "bfloat16")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,13 +30,13 @@ class ExportConfig:
     """
 
     model: str | None = None
-    checkpoint: Path | None = None
+    checkpoint: str | None = None
     format: Literal["pt2"] = "pt2"
     mode: Literal["float32", "bfloat16"] = "float32"
-    output: Path | None = None
+    output: str | None = None
     flip_test: bool = False
     batch_max: int = 64
-    check_images: Path | None = None
+    check_images: str | None = None
     overwrite: bool = False
     trust: bool = False
     threads: int | None = None
@@ -42,6 +44,9 @@ class ExportConfig:
     def __post_init__(self) -> None:
         if self.model is None and self.checkpoint is None:
             raise ConfigError("export needs a network; give --model NAME, --checkpoint FILE or both")
+        for key, choices in (("format", FORMATS), ("mode", MODES)):
+            if getattr(self, key) not in choices:
+                raise ConfigError(f"{key}: expected one of {', '.join(choices)}, found {getattr(self, key)!r}")
         if self.batch_max < 2:
             raise ConfigError(f"batch_max: expected at least 2, found {self.batch_max}")
         suffix = SUFFIXES[self.format]

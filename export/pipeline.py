@@ -11,13 +11,13 @@ import torch
 from torch import nn
 
 import lite
-from export.check import check, reference, report_lines
+from export.check import Reference, check, reference, report_lines
 from export.config import SUFFIXES, ExportConfig
 from export.crops import check_crops
 from export.to_pt2 import to_pt2
 from lite.artifact import ArtifactSpec, spec_path, write_spec
 from lite.backends import open_backend
-from lite.backends.eager_backend import build_graph, load
+from lite.backends.eager_backend import build_graph
 from lite.backends.fold import fold_batch_norm
 from lite.backends.pt2_backend import sha256_of
 from lite.checkpoints import load_network
@@ -43,7 +43,7 @@ def export(config: ExportConfig) -> int:
     output = _output(config, network.spec)
     expected = _expected(network, config)
     fold_batch_norm(network)
-    graph = build_graph(network, mode=config.mode, flip_test=config.flip_test).to(memory_format=torch.channels_last)
+    graph = build_graph(network, mode=config.mode, flip_test=config.flip_test)
     with tempfile.TemporaryDirectory(prefix=f".{output.name}.", dir=output.parent) as folder:
         part = Path(folder) / output.name
         FORMATS[config.format](graph, part, config.batch_max)
@@ -65,9 +65,7 @@ def export(config: ExportConfig) -> int:
 
 def _network(config: ExportConfig) -> nn.Module:
     """The network with its weights, float32, eval mode."""
-    if config.checkpoint is None:
-        return load(config.model, trust=config.trust, config=None).eval()
-    return load_network(config.checkpoint, model=config.model, trust=config.trust).eval()
+    return load_network(config.checkpoint, model=config.model, trust=config.trust)
 
 
 def _output(config: ExportConfig, spec: ArtifactSpec) -> Path:
@@ -80,14 +78,18 @@ def _output(config: ExportConfig, spec: ArtifactSpec) -> Path:
     return output
 
 
-def _expected(network: nn.Module, config: ExportConfig):
+def _expected(network: nn.Module, config: ExportConfig) -> Reference:
     """The eager float32 outputs, taken before the network is converted in place."""
     graph = build_graph(network, mode="float32", flip_test=config.flip_test)
     height, width = graph.spec.input_hw
     count = CHECK_CROPS_LARGE if height * width > LARGE_INPUT_PX else CHECK_CROPS
     pixels = check_crops(graph.spec, config.check_images, min(count, config.batch_max))
-    sigmas = np.asarray(load_skeleton(graph.spec.skeleton).oks_sigmas) if graph.spec.skeleton else None
-    return reference(graph, pixels, config.mode, sigmas)
+    return reference(graph, pixels, config.mode, _sigmas(graph.spec))
+
+
+def _sigmas(spec: ArtifactSpec) -> np.ndarray:
+    """OKS constants of the spec's skeleton; a middling one for keypoints without names."""
+    return np.asarray(load_skeleton(spec.skeleton).oks_sigmas if spec.skeleton else [0.05])
 
 
 def _describe(spec: ArtifactSpec, path: Path, config: ExportConfig) -> ArtifactSpec:

@@ -13,6 +13,7 @@ BACKENDS = {
 }
 # Suffixes of exported files; anything else is a zoo name or a checkpoint and runs eagerly.
 SUFFIXES = {".pt2": "pt2"}
+NOT_YET = {".onnx", ".xml", ".engine", ".plan"}
 MODES = ("auto", "float32", "float16", "bfloat16")
 
 
@@ -35,7 +36,7 @@ def open_backend(
         trust: whether files that can run code may be opened.
         flip_test: average with the mirrored crop; None keeps what the model or file says.
         threads: CPU threads for the whole process; None leaves the setting alone.
-        config: the model's mmdet or mmpose config file, for checkpoints that need one; it is read, never run.
+        config: mmdet configuration that belongs to the checkpoint; it is read, never run.
 
     Raises:
         ModelError: no such model, or one that cannot be used here; its subclasses say why.
@@ -45,9 +46,12 @@ def open_backend(
         raise ConfigError(f"mode: expected one of {', '.join(MODES)}, found {mode!r}")
     if threads is not None and threads < 1:
         raise ConfigError(f"threads: expected at least 1, found {threads}")
-    format_name = SUFFIXES.get(Path(model).suffix.lower(), "eager")
-    if format_name != "eager" and not Path(model).is_file():
-        raise ModelError(f"{model}: no such file; export it first or give a zoo name (hpe-lite models lists them)")
+    suffix = Path(model).suffix.lower()
+    if suffix in NOT_YET:
+        raise ModelError(f"{model}: expected a file that can be run here ({', '.join(SUFFIXES)}), found {suffix}")
+    format_name = SUFFIXES.get(suffix, "eager")
+    if format_name != "eager":
+        model = import_module(BACKENDS["eager"]).find_artifact(model)
     module = import_module(BACKENDS[format_name])
     return module.open(
         model, device=device, mode=mode, trust=trust, flip_test=flip_test, threads=threads, config=config

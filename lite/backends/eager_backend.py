@@ -12,7 +12,6 @@ from lite.artifact import ArtifactSpec
 from lite.backends.base import check_pixels, empty_outputs
 from lite.backends.devices import choose_device, has_fast_bfloat16
 from lite.backends.fold import fold_batch_norm
-from lite.errors import ModelError
 from lite.graph import DTYPES, PixelGraph, output_specs
 
 # Families whose time is in large matrix products: there bfloat16 is several times faster than float32 on a device that
@@ -76,17 +75,25 @@ def build_graph(network: nn.Module, *, mode: str = "float32", flip_test: bool | 
 
 
 def load(model: str | Path, *, trust: bool, config: str | Path | None) -> nn.Module:
-    """The network of a zoo name or checkpoint, float32, eval mode."""
-    from lite.checkpoints import find_weights, load_network, resolve_model
+    """The network of a zoo name or checkpoint, or of a checkpoint and its mmdet configuration; float32, eval mode."""
+    from lite.checkpoints import load_network, read_state_dict
 
-    kind, found = resolve_model(model)
-    if kind == "zoo":
-        if found.weights is None:
-            raise ModelError(
-                f"{found.name}: its weights are not distributed with a fixed name; give the checkpoint file itself"
-            )
-        return load_network(find_weights(found.weights), model=found.name, trust=trust)
-    return load_network(found, trust=trust)
+    if config is None:
+        return load_network(model, trust=trust)
+    from lite.models.mmdet_config import rtmdet_from_config
+
+    return rtmdet_from_config(config, *read_state_dict(model, trust)).eval()
+
+
+def find_artifact(name: str | Path) -> Path:
+    """An exported file by its path, or by its bare name in the folders weights are looked for in.
+
+    Raises:
+        ModelError: there is no such file.
+    """
+    from lite.checkpoints import resolve_model
+
+    return resolve_model(name)[1]
 
 
 def open(

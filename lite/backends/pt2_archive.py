@@ -43,29 +43,18 @@ EXPRESSION = re.compile(
 )
 GUARD = re.compile(r"(?:\d+ (?:<=|==) )?L\['pixels'\]\.size\(\)\[\d\](?: (?:<=|>=|==|!=) \d+)?")
 CONTAINERS = {None, "builtins.tuple", "builtins.list", "builtins.dict"}
-OPERATORS = re.compile(
-    r"torch\.ops\.aten\.(\w+)\.\w+|_operator\.(?:add|sub|mul|floordiv|mod|ge|le|gt|lt|eq|ne|getitem)|torch\.sym_\w+"
+PYTHON_OPERATORS = re.compile(
+    r"_operator\.(?:add|sub|mul|floordiv|mod|neg|pos|ge|le|gt|lt|eq|ne|getitem)|torch\.sym_(?:max|min|not|float|int|sum)"
 )
-_ATEN_NAMES = """
-__and__ __or__ __xor__ _assert_scalar _assert_tensor_metadata _softmax _to_copy _unsafe_view abs adaptive_avg_pool2d
-adaptive_max_pool2d add add_ addcdiv addcmul addmm alias all amax amin any arange argmax argsort as_strided atan2
-avg_pool2d baddbmm batch_norm bitwise_and bitwise_not bitwise_or bmm cat ceil channel_shuffle chunk clamp clamp_
-clamp_max clamp_min clone col2im concat constant_pad_nd contiguous conv1d conv2d conv_transpose2d copy_ cos cumsum
-detach detach_ diff div div_ dropout einsum elu empty eq erf exp exp2 exp_ expand expand_as fill_ flatten flip floor
-floor_divide fmod full full_like gather ge gelu gelu_ grid_sampler group_norm gt hardsigmoid hardswish hardswish_
-hardtanh hypot im2col index index_copy index_select instance_norm isfinite isinf isnan layer_norm le leaky_relu
-leaky_relu_ lerp lift_fresh_copy linear linspace log log1p log2 log_softmax logical_and logical_not logical_or logit
-logsumexp lt masked_fill masked_fill_ matmul max max_pool2d max_pool2d_with_indices maximum mean meshgrid min minimum
-mish mm movedim mul mul_ nan_to_num narrow native_layer_norm ne neg new_full new_ones new_zeros numpy_T ones ones_like
-pad permute pixel_shuffle pow prelu prod ravel reciprocal reflection_pad2d relu relu6 relu_ remainder repeat
-repeat_interleave replication_pad2d reshape rms_norm roll rot90 round rsqrt rsub scalar_tensor
-scaled_dot_product_attention scatter scatter_ select select_scatter selu sigmoid sigmoid_ sign silu silu_ sin slice
-slice_scatter softmax softplus sort split split_with_sizes sqrt square squeeze stack std sub sub_ sum swapaxes
-swapdims sym_size t take_along_dim tanh tensor_split tile to topk transpose tril triu true_divide trunc unbind
-unflatten unfold unsqueeze upsample_bicubic2d upsample_bilinear2d upsample_nearest2d var var_mean view where zeros
-zeros_like
-"""
-ATEN = frozenset(_ATEN_NAMES.split())
+ATEN_OPERATOR = re.compile(r"torch\.ops\.aten\.(\w+)\.(\w+)")
+# Of aten, the public operators that return tensors or numbers and take no text, which leaves out those that read and
+# write files; then these with a harmless text argument, these with a leading underscore, and not those that change what
+# memory a tensor looks at.
+ATEN_WITH_TEXT = {"gelu", "gelu_", "div", "div_", "meshgrid", "pad", "conv1d", "conv2d", "einsum", "scatter_reduce"}
+ATEN_PRIVATE = {"__and__", "__or__", "__xor__", "_assert_scalar", "_assert_tensor_metadata", "_softmax", "_to_copy"}
+ATEN_REFUSED = re.compile(
+    r"(?:set|sparse_resize|resize)(?:_.*)?|.*storage.*|data|pin_memory|record_stream|from_file|save"
+)
 
 
 def vet_archive(file: IO[bytes], name: str) -> None:
@@ -204,8 +193,22 @@ def _vet_value(value: Any, name: str, key: str = "") -> None:
 
 
 def _known_operator(target: str) -> bool:
-    match = OPERATORS.fullmatch(target)
-    return match is not None and (match[1] is None or match[1] in ATEN)
+    """Whether an operator computes and does nothing else."""
+    if PYTHON_OPERATORS.fullmatch(target):
+        return True
+    match = ATEN_OPERATOR.fullmatch(target)
+    if match is None:
+        return False
+    name, overload = match.groups()
+    if name in ATEN_PRIVATE:
+        return True
+    schema = getattr(getattr(getattr(torch.ops.aten, name, None), overload, None), "_schema", None)
+    if schema is None or name.startswith("_") or ATEN_REFUSED.fullmatch(name):
+        return False
+    takes_text = any("str" in str(argument.type) for argument in schema.arguments)
+    returns = [str(result.type) for result in schema.returns]
+    plain = all(re.fullmatch(r"(?:List\[)?(?:Tensor|int|float|bool|number|Scalar|SymInt)\]?", kind) for kind in returns)
+    return bool(returns) and plain and (name in ATEN_WITH_TEXT or not takes_text)
 
 
 def _vet_treespec(spec: Any, name: str) -> None:

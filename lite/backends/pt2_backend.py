@@ -17,7 +17,7 @@ class Pt2Backend:
     """See `lite.backends.base.Backend`."""
 
     def __init__(self, program: torch.export.ExportedProgram, spec: ArtifactSpec, device: torch.device) -> None:
-        self.module = program.module()
+        self.module = program.module().to(memory_format=torch.channels_last)
         self.spec = spec
         self.device = str(device)
         self.describe = f"{spec.model}, pt2 {spec.mode} on {device}"

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from lite.backends.pt2_archive import vet_archive, vet_pickle, vet_tensors
+from lite.backends.pt2_archive import _known_operator, vet_archive, vet_pickle, vet_tensors
 from lite.errors import ArtifactError, UnsafeFileError
 
 RAN = "HPE_LITE_TEST_RAN"
@@ -256,6 +256,26 @@ def test_expression_check_is_quick_on_a_long_number(toy_pt2: Path) -> None:
 
     with pytest.raises(UnsafeFileError):
         vet(edit(toy_pt2, "models/model.json", change))
+
+
+def test_operators() -> None:
+    for target in (
+        "aten.conv2d.default",
+        "aten.conv2d.padding",
+        "aten.split.Tensor",
+        "aten.all.dim",
+        "aten.gelu.default",
+    ):
+        assert _known_operator(f"torch.ops.{target}"), target
+    assert _known_operator("_operator.add") and _known_operator("torch.sym_max")
+    for target in (
+        "torch.ops.aten.save.default", "torch.ops.aten.from_file.default", "torch.ops.aten.set_.source_Tensor",
+        "torch.ops.aten.resize_.default", "torch.ops.aten.warn.default", "torch.ops.aten._unsafe_index.Tensor",
+        "torch.ops.aten.nothing.default", "torch.ops.higher_order.cond", "torch.load", "torch.hub.load",
+        "math.factorial",
+        "_operator.call", "_operator.methodcaller", "torch.sym_sum.__globals__", "os.system", "#custom:x", "",
+    ):  # fmt: skip
+        assert not _known_operator(target), target
 
 
 def test_plain_tensors_pass_and_other_pickles_do_not() -> None:

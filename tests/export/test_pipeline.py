@@ -1,0 +1,131 @@
+"""`export` end to end: what it writes runs and equals the eager network; what fails is not written."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from export import pipeline
+from export.config import ExportConfig
+from export.pipeline import export
+from export.to_pt2 import to_pt2
+from lite.artifact import read_spec, spec_path
+from lite.backends import open_backend
+from lite.errors import CheckpointError, ConfigError, ModelError
+from lite.graph import PixelGraph
+
+
+def left_in(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+@pytest.fixture(scope="module")
+def exported(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    output = tmp_path_factory.mktemp("out") / "tiny.pt2"
+    assert export(ExportConfig(checkpoint=str(tiny), output=str(output), batch_max=8)) == 0
+    return output
+
+
+@pytest.mark.parametrize("count", [1, 3, 8])
+def test_equal_to_eager_within_a_twentieth_of_a_px(exported: Path, tiny: Path, crops: np.ndarray, count: int) -> None:
+    pixels = np.concatenate([crops, crops])[:count]
+    found = open_backend(exported).run(pixels)
+    expected = open_backend(tiny, mode="float32").run(pixels)
+    np.testing.assert_allclose(found["scores"], expected["scores"], atol=1e-3)
+    assert np.percentile(np.abs(found["keypoints"] - expected["keypoints"]), 90) < 0.05
+
+
+def test_what_the_json_says(exported: Path) -> None:
+    spec = read_spec(exported)
+    assert (spec.format, spec.mode, spec.batch_range, spec.flip_test) == ("pt2", "float32", (1, 8), False)
+    assert spec.versions["torch"] == torch.__version__ and len(spec.sha256) == 64
+    assert spec.check["passed"] and spec.check["shift_max_px"] <= 0.05
+    assert [output.name for output in spec.outputs] == ["keypoints", "scores"]
+    assert left_in(exported.parent) == ["tiny.pt2", "tiny.pt2.json"]
+
+
+def test_bfloat16_with_flip_test(tiny: Path, golden: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    output = tmp_path / "deep" / "x.pt2"
+    config = ExportConfig(checkpoint=str(tiny), output=str(output), batch_max=4, mode="bfloat16", flip_test=True)
+    assert export(config) == 0
+    assert "shift_p95_px" in capsys.readouterr().out
+    backend = open_backend(output)
+    assert backend.spec.flip_test and backend.spec.mode == "bfloat16"
+    arrays = np.load(golden / "sapiens/networks/pose_tiny.npz")
+    image = np.ascontiguousarray(arrays["image_bgr_a"][:, ::-1].transpose(0, 2, 3, 1))
+    np.testing.assert_allclose(backend.run(image)["scores"], arrays["pred_scores"], atol=0.1)
+
+
+def wrong(graph: PixelGraph, path: Path, batch_max: int) -> None:
+    graph.offset.add_(0.5)
+    to_pt2(graph, path, batch_max)
+
+
+def test_a_file_over_the_limits_is_not_written(
+    exported: Path, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(pipeline.FORMATS, "pt2", wrong)
+    output = tmp_path / "x.pt2"
+    assert export(ExportConfig(checkpoint=str(tiny), output=str(output), batch_max=4)) == 1
+    assert left_in(tmp_path) == []
+    assert "FAILED" in capsys.readouterr().out
+    before = exported.read_bytes()
+    assert export(ExportConfig(checkpoint=str(tiny), output=str(exported), batch_max=4, overwrite=True)) == 1
+    assert exported.read_bytes() == before and read_spec(exported).batch_range == (1, 8)
+
+
+def test_nothing_is_left_when_conversion_breaks(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(graph: PixelGraph, path: Path, batch_max: int) -> None:
+        path.write_bytes(b"half")
+        raise RuntimeError("no space left")
+
+    monkeypatch.setitem(pipeline.FORMATS, "pt2", broken)
+    with pytest.raises(RuntimeError, match="no space"):
+        export(ExportConfig(checkpoint=str(tiny), output=str(tmp_path / "x.pt2")))
+    assert left_in(tmp_path) == []
+
+
+def test_a_file_in_the_way(exported: Path, tiny: Path) -> None:
+    with pytest.raises(ConfigError, match="--overwrite"):
+        export(ExportConfig(checkpoint=str(tiny), output=str(exported)))
+
+
+def test_the_default_name(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tiny = tiny.resolve()
+    monkeypatch.chdir(tmp_path)
+    assert export(ExportConfig(checkpoint=str(tiny), batch_max=3)) == 0
+    assert left_in(tmp_path / "checkpoints") == ["sapiens-custom_float32.pt2", "sapiens-custom_float32.pt2.json"]
+
+
+def test_a_damaged_json_value_is_refused_by_the_backend(exported: Path, tmp_path: Path) -> None:
+    copy = tmp_path / exported.name
+    copy.write_bytes(exported.read_bytes())
+    values = json.loads(spec_path(exported).read_text())
+    values["sha256"] = "0" * 64
+    spec_path(copy).write_text(json.dumps(values))
+    with pytest.raises(ModelError, match="sha256"):
+        open_backend(copy)
+
+
+def test_models_that_are_not_there(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="pose17-small"):
+        export(ExportConfig(model="pose17-smal", output=str(tmp_path / "x.pt2")))
+    with pytest.raises((CheckpointError, ModelError)):
+        export(ExportConfig(checkpoint=str(tmp_path / "none.pth"), output=str(tmp_path / "x.pt2")))
+
+
+@pytest.mark.parametrize(
+    ("values", "says"),
+    [
+        ({}, "--model"),
+        ({"model": "x", "batch_max": 1}, "batch_max"),
+        ({"model": "x", "output": "x.onnx"}, r"\.pt2"),
+        ({"model": "x", "format": "onnx"}, "format"),
+        ({"model": "x", "mode": "int4"}, "mode"),
+    ],
+)
+def test_settings_that_cannot_be_met(values: dict, says: str) -> None:
+    with pytest.raises(ConfigError, match=says):
+        ExportConfig(**values)

@@ -1,0 +1,82 @@
+"""Zoo names and checkpoints opened as they are."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from lite.backends import open_backend
+from lite.backends.devices import choose_device, has_fast_bfloat16
+from lite.backends.eager_backend import choose_mode
+from lite.errors import ConfigError, ModelError
+
+
+@pytest.fixture(scope="module")
+def tiny(golden: Path) -> Path:
+    return golden / "sapiens/networks/pose_tiny.pth"
+
+
+@pytest.fixture(scope="module")
+def crops(golden: Path) -> np.ndarray:
+    image = np.load(golden / "sapiens/networks/pose_tiny.npz")["image_bgr_a"]
+    return np.ascontiguousarray(image[:, ::-1].transpose(0, 2, 3, 1))
+
+
+def test_a_checkpoint_gives_the_original_scores(tiny: Path, golden: Path, crops: np.ndarray) -> None:
+    backend = open_backend(tiny, mode="float32", flip_test=True)
+    outputs = backend.run(crops)
+    expected = np.load(golden / "sapiens/networks/pose_tiny.npz")["pred_scores"]
+    np.testing.assert_allclose(outputs["scores"], expected, atol=2e-4)
+    assert backend.spec.flip_test and backend.spec.format == "eager"
+    backend.close()
+
+
+def test_bfloat16_is_close_but_not_equal(tiny: Path, crops: np.ndarray) -> None:
+    exact = open_backend(tiny, mode="float32").run(crops)["scores"]
+    rough = open_backend(tiny, mode="bfloat16").run(crops)["scores"]
+    assert 1e-4 < np.abs(exact - rough).max() < 0.3
+
+
+def test_the_embedded_detector(root: Path) -> None:
+    backend = open_backend("person-nano", mode="float32")
+    outputs = backend.run(np.zeros((2, *backend.spec.input_hw, 3), np.uint8))
+    assert outputs["boxes"].shape[0] == 2 and outputs["boxes"].shape[2] == 4
+    assert backend.run(np.zeros((0, *backend.spec.input_hw, 3), np.uint8))["labels"].dtype == np.int64
+
+
+def test_the_mode_is_chosen_and_explained(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = open_backend(tiny, mode="float32").spec
+    monkeypatch.setattr("lite.backends.eager_backend.has_fast_bfloat16", lambda device: True)
+    assert choose_mode(spec, "auto", torch.device("cpu"))[0] == "bfloat16"
+    assert "eager bfloat16 (fast on this device) on cpu" in open_backend(tiny, device="cpu").describe
+    monkeypatch.setattr("lite.backends.eager_backend.has_fast_bfloat16", lambda device: False)
+    assert choose_mode(spec, "auto", torch.device("cpu")) == ("float32", "no fast bfloat16 on this device")
+    assert choose_mode(spec, "bfloat16", torch.device("cpu")) == ("bfloat16", "as asked")
+
+
+def test_devices() -> None:
+    assert choose_device("cpu") == torch.device("cpu")
+    assert isinstance(has_fast_bfloat16(torch.device("cpu")), bool)
+    for wrong in ("gpu", "cuda:99", "meta", ""):
+        with pytest.raises(ConfigError, match="device"):
+            choose_device(wrong)
+
+
+@pytest.mark.parametrize(
+    ("name", "says"), [("pose17-smal", "pose17-small"), ("x/y.pth", "no such file"), ("model.onnx", "onnx")]
+)
+def test_unknown_models(name: str, says: str) -> None:
+    with pytest.raises(ModelError, match=says):
+        open_backend(name)
+
+
+def test_threads(tiny: Path) -> None:
+    before = torch.get_num_threads()
+    try:
+        open_backend(tiny, threads=1)
+        assert torch.get_num_threads() == 1
+        with pytest.raises(ConfigError, match="threads"):
+            open_backend(tiny, threads=0)
+    finally:
+        torch.set_num_threads(before)
