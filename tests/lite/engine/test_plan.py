@@ -50,8 +50,8 @@ def test_given_values_are_kept(spec):
 
 
 def test_crops_in_one_pass_follow_the_networks_size(spec):
-    assert forward_size(replace(spec, input_hw=(256, 192)), "cpu") == 32
-    assert forward_size(replace(spec, input_hw=(1024, 768)), "cpu") == 2
+    assert forward_size(replace(spec, input_hw=(256, 192)), "cpu") == 16
+    assert forward_size(replace(spec, input_hw=(1024, 768)), "cpu") == 1
     assert forward_size(replace(spec, input_hw=(1024, 768)), "cuda:0") == 32
     assert forward_size(replace(spec, input_hw=(4096, 4096)), "cpu") == 1
     assert forward_size(replace(spec, input_hw=(64, 48)), "cpu") == 64
