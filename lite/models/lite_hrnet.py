@@ -175,6 +175,14 @@ class LiteHRNet(nn.Module):
             Stage(first=i == 0, channels=channels[: i + 2], num_modules=n) for i, n in enumerate(modules)
         )
         self.head = Head(channels, num_keypoints)
+        for module in self.modules():  # without norms the depth would starve torch's own starting weights
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, nonlinearity="relu" if module.groups == 1 else "linear")
+                nn.init.zeros_(module.bias)
+        for fusion in (module for module in self.modules() if isinstance(module, Fusion)):
+            for parameter in fusion.parameters():
+                parameter.data *= 0.1  # a sum of many would grow from module to module
+        nn.init.normal_(self.head.final.weight, std=1e-4)
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         y = [self.stem(x)]

@@ -7,6 +7,7 @@ The output folder receives `last.ckpt` (everything needed to go on), `best.ckpt`
 import dataclasses
 import datetime
 import json
+import logging
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -53,6 +54,7 @@ def train(config: TrainConfig) -> int:
         raise MissingExtraError("lightning", "train", "training") from None
     import torch
 
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # its remarks on devices and products
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     pl.seed_everything(config.seed, verbose=False)
