@@ -48,10 +48,10 @@ def draw(pixels: np.ndarray, record: Record, skeleton: Skeleton, style: Style) -
 
 
 def _sizes(size_hw: tuple[int, int], box: Sequence[float], style: Style) -> tuple[int, int]:
-    """Radius and thickness in px: 1/200 of the picture's geometric mean side, less for people small in it."""
+    """Radius and thickness in px: 1/160 of the picture's geometric mean side, less for people small in it."""
     side = (size_hw[0] * size_hw[1]) ** 0.5
     person = max(box[2] - box[0], box[3] - box[1])
-    automatic = max(1.0, min(side / 200, person / 50))
+    automatic = max(1.0, min(side / 160, person / 50))
     radius = style.radius or max(1, round(automatic))
     return radius, style.thickness or max(1, round(automatic * 0.7))
 
