@@ -145,7 +145,7 @@ class DrawConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class InferConfig(InputConfig, DeviceConfig, DetectorConfig, DrawConfig):
+class InferConfig(DrawConfig, DetectorConfig, DeviceConfig, InputConfig):
     """`hpe-lite infer`: photographs in, keypoints out.
 
     Attributes:
@@ -171,7 +171,7 @@ class InferConfig(InputConfig, DeviceConfig, DetectorConfig, DrawConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
-class BenchConfig(InputConfig, DeviceConfig, DetectorConfig):
+class BenchConfig(DetectorConfig, DeviceConfig, InputConfig):
     """`hpe-lite bench`: where the time goes.
 
     Attributes:
