@@ -10,6 +10,7 @@ from torch import nn
 
 from lite.artifact import ArtifactSpec
 from lite.backends.base import check_pixels, empty_outputs
+from lite.backends.cpu_convolution import pack_convolutions
 from lite.backends.devices import choose_device, has_fast_bfloat16
 from lite.backends.fold import fold_batch_norm
 from lite.graph import DTYPES, PixelGraph, output_specs
@@ -115,4 +116,8 @@ def open(
     fold_batch_norm(network.eval())
     graph = build_graph(network, mode=chosen, flip_test=flip_test)
     graph.to(target, memory_format=torch.channels_last)
+    if target.type == "cpu" and chosen == "float32":
+        from lite.models.rtmdet import ConvModule
+
+        pack_convolutions(graph.network, {ConvModule: "swish"})
     return EagerBackend(graph, target, why)
