@@ -12,7 +12,14 @@ from lite.checkpoints import load_network, save_network
 from lite.codecs import build_codec
 from lite.errors import CheckpointError
 from lite.geometry import box_to_center_scale, transform_points, udp_affine, udp_to_frame
-from lite.models.lite_hrnet import Fusion, LiteHRNet, lite_hrnet_from_state_dict, match_lite_hrnet, pose17_small
+from lite.models.lite_hrnet import (
+    Fusion,
+    LiteHRNet,
+    ShuffleUnit,
+    lite_hrnet_from_state_dict,
+    match_lite_hrnet,
+    pose17_small,
+)
 
 
 @pytest.fixture
@@ -39,6 +46,25 @@ def test_fusion_is_the_sum_that_the_original_forms():
 
 
 @torch.no_grad()
+def test_units_pass_and_number_channels_as_a_shuffle_would():
+    """Against the original's form: split, convolve the upper half, interleave."""
+    torch.manual_seed(2)
+    x = torch.rand(2, 16, 6, 5)
+    stored, order, shuffled = x, tuple(range(16)), x
+    for _ in range(5):
+        unit = ShuffleUnit(order)
+        upper = [place for place, number in enumerate(order) if number >= 8]
+        unit.mix.weight.data[:, [place for place in range(16) if place not in upper]] = 0
+        stored = unit(stored)
+        passing, used = shuffled.chunk(2, 1)
+        mix = unit.mix.weight.data[:, sorted(upper, key=lambda place: order[place])]
+        new = unit.conv(F.conv2d(used, mix, unit.mix.bias).relu()).relu()
+        shuffled = F.channel_shuffle(torch.cat((passing, new), 1), 2)
+        order = unit.next_order
+        torch.testing.assert_close(stored, shuffled[:, list(order)])
+
+
+@torch.no_grad()
 def test_heatmaps_are_a_quarter_of_any_input_and_rows_do_not_mix(tiny):
     for height, width in ((64, 32), (32, 96)):
         x = torch.randn(3, 3, height, width)
@@ -57,7 +83,7 @@ def test_every_parameter_learns(tiny):
 
 def test_loads_strictly(tmp_path):
     network = pose17_small()
-    assert sum(p.numel() for p in network.parameters()) == 1_300_177
+    assert sum(p.numel() for p in network.parameters()) == 1_511_377
     state = network.state_dict()
     assert match_lite_hrnet(state)
     assert not match_lite_hrnet({"backbone.pos_embed": 0})
@@ -67,8 +93,8 @@ def test_loads_strictly(tmp_path):
     assert wide.spec.codec["heatmap_hw"] == [96, 72]
     with pytest.raises(CheckpointError, match="multiples of 32"):
         lite_hrnet_from_state_dict(state, input_hw=(250, 190))
-    state = {name: value for name, value in state.items() if name != "stem.conv.bias"}
-    with pytest.raises(CheckpointError, match=r"1 missing: stem\.conv\.bias"):
+    state = {name: value for name, value in state.items() if name != "stem.first.bias"}
+    with pytest.raises(CheckpointError, match=r"1 missing: stem\.first\.bias"):
         lite_hrnet_from_state_dict({**state, "stem.expand.weight": state["stem.expand.weight"]})
     path = save_network(network, tmp_path / "x.safetensors")
     assert load_network(path).spec == network.spec
