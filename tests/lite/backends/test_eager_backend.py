@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from lite.backends import open_backend
 from lite.backends.devices import choose_device, has_fast_bfloat16
@@ -46,13 +47,16 @@ def test_the_embedded_detector(root: Path) -> None:
 
 
 def test_the_mode_is_chosen_and_explained(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    spec = open_backend(tiny, mode="float32").spec
+    cpu, small = torch.device("cpu"), nn.Linear(10, 10)
+    with torch.device("meta"):
+        large = nn.Linear(4000, 4000)
     monkeypatch.setattr("lite.backends.eager_backend.has_fast_bfloat16", lambda device: True)
-    assert choose_mode(spec, "auto", torch.device("cpu"))[0] == "bfloat16"
-    assert "eager bfloat16 (fast on this device) on cpu" in open_backend(tiny, device="cpu").describe
+    assert choose_mode(large, "auto", cpu) == ("bfloat16", "fast on this device")
+    assert choose_mode(small, "auto", cpu) == ("float32", "a small network")
+    assert "eager float32 (a small network) on cpu" in open_backend(tiny, device="cpu").describe
     monkeypatch.setattr("lite.backends.eager_backend.has_fast_bfloat16", lambda device: False)
-    assert choose_mode(spec, "auto", torch.device("cpu")) == ("float32", "no fast bfloat16 on this device")
-    assert choose_mode(spec, "bfloat16", torch.device("cpu")) == ("bfloat16", "as asked")
+    assert choose_mode(large, "auto", cpu) == ("float32", "no fast bfloat16 on this device")
+    assert choose_mode(small, "bfloat16", cpu) == ("bfloat16", "as asked")
 
 
 def test_devices() -> None:
