@@ -10,14 +10,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from lite.assemble import join, to_records
 from lite.config import BenchConfig, InferConfig
 from lite.engine.outputs import plan_outputs
 from lite.engine.pipeline import Pipeline
 from lite.engine.plan import Plan, make_plan, usable_cores
-from lite.engine.run import ResultWriter, Tally, open_pipeline, quiet_opencv, run_pictures
+from lite.engine.run import ResultWriter, Tally, network_threads, open_pipeline, quiet_opencv, run_pictures
 from lite.errors import InputError
 from lite.readers import Item, list_pictures, read_frame
 
@@ -61,9 +59,9 @@ def measure(pipeline: Pipeline, items: list[Item], config: InferConfig, repeat: 
     stems = plan_outputs(items, Path(config.output), config.inputs)
     spec, device = pipeline.pose.spec, pipeline.pose.device
     plan = make_plan(spec, device, len(items), threads=config.threads, frame_batch=config.frame_batch)
-    torch.set_num_threads(plan.network_threads)
-    _one_by_one(pipeline, items[: plan.frame_batch], stems, config, plan)  # first calls compile and allocate
-    passes = [_one_by_one(pipeline, items, stems, config, plan) for _ in range(repeat)]
+    with network_threads(plan.network_threads):
+        _one_by_one(pipeline, items[: plan.frame_batch], stems, config, plan)  # first calls compile and allocate
+        passes = [_one_by_one(pipeline, items, stems, config, plan) for _ in range(repeat)]
     tallies = []
     for _ in range(repeat):
         tallies.append(Tally())

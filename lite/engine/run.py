@@ -121,7 +121,6 @@ def run_pictures(
     plan = make_plan(spec, device, len(items), threads=config.threads, frame_batch=config.frame_batch)
     write = ResultWriter(pipeline, config)
     networks = threading.Semaphore(plan.at_once)
-    torch.set_num_threads(plan.network_threads)
 
     def work(job: Sequence[tuple[Item, Path]], stopped: threading.Event) -> list[Record]:
         torch.get_num_threads()  # a new thread takes over the setting only when torch is asked something
@@ -141,6 +140,7 @@ def run_pictures(
     started = time.perf_counter()
     with (
         _progress(len(items), config.quiet) as advance,
+        network_threads(plan.network_threads),
         InOrder(work, jobs, num_threads=plan.workers, num_ahead=4 * plan.workers) as results,
     ):
         for records in results:
@@ -250,6 +250,17 @@ def _progress(total: int, quiet: bool) -> Iterator[Any]:
             bars.update(bar, completed=tally.pictures, description=rates)
 
         yield advance
+
+
+@contextlib.contextmanager
+def network_threads(count: int) -> Iterator[None]:
+    """Torch's threads inside one forward pass."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 @contextlib.contextmanager
