@@ -15,8 +15,8 @@ from lite.backends.devices import choose_device, has_fast_bfloat16
 from lite.backends.fold import fold_batch_norm
 from lite.graph import DTYPES, PixelGraph, output_specs
 
-# From this many parameters on the time is in large matrix products, where a device with bfloat16 hardware is several times
-# faster than in float32. Smaller networks gain little from it, lose accuracy (Lite-HRNet moves by pixels), stay float32.
+# From this many parameters on the time is in large matrix products, where a device with bfloat16 hardware is several
+# times faster than in float32. Smaller networks gain little and lose accuracy (Lite-HRNet moves by pixels).
 LARGE_NETWORK = 10_000_000
 LARGEST_BATCH = 1024
 

@@ -8,6 +8,7 @@ import torch
 
 from lite.artifact import ArtifactSpec, read_spec
 from lite.backends.base import check_pixels, empty_outputs
+from lite.backends.cpu_convolution import pack_program
 from lite.backends.devices import choose_device
 from lite.backends.pt2_archive import vet_archive
 from lite.errors import ArtifactError, ConfigError
@@ -18,6 +19,8 @@ class Pt2Backend:
 
     def __init__(self, program: torch.export.ExportedProgram, spec: ArtifactSpec, device: torch.device) -> None:
         self.module = program.module().to(memory_format=torch.channels_last)
+        if device.type == "cpu" and spec.mode == "float32":
+            pack_program(self.module)
         self.spec = spec
         self.device = str(device)
         self.describe = f"{spec.model}, pt2 {spec.mode} on {device}"
