@@ -13,6 +13,8 @@ from lite.backends.devices import choose_device
 from lite.backends.pt2_archive import vet_archive
 from lite.errors import ArtifactError, ConfigError
 
+TASK_OUTPUTS = {"pose": ["keypoints", "scores"], "detect": ["boxes", "scores", "labels"]}
+
 
 class Pt2Backend:
     """See `lite.backends.base.Backend`."""
@@ -133,6 +135,9 @@ def _check_program(program: torch.export.ExportedProgram, spec: ArtifactSpec, pa
     wanted["outputs"] = [(output.shape[1:], f"torch.{output.dtype}") for output in spec.outputs]
     found["output names"] = program.call_spec.out_spec.context
     wanted["output names"] = [output.name for output in spec.outputs]
+    found["outputs for its task"], wanted["outputs for its task"] = found["output names"], TASK_OUTPUTS.get(spec.task)
+    half = {str(t.dtype) for t in program.state_dict.values()} & {"torch.bfloat16", "torch.float16"}
+    found["mode"], wanted["mode"] = (half.pop().removeprefix("torch.") if half else "float32"), spec.mode
     ranges = [(int(r.lower), int(r.upper)) for r in program.range_constraints.values()]
     found["batch range"], wanted["batch range"] = ranges[:1], [tuple(spec.batch_range)]
     for part, value in wanted.items():

@@ -88,6 +88,8 @@ def test_a_truncated_file_whose_json_was_made_to_fit(toy_pt2: Path) -> None:
         ("input_hw", [64, 48], "input"),
         ("batch_range", [1, 64], "batch range"),
         ("outputs", [], "outputs"),
+        ("task", "detect", "outputs for its task"),
+        ("mode", "bfloat16", "mode"),
         ("format", "onnx", "format"),
         ("versions", {"torch": "99.0.1"}, "torch 99"),
         ("versions", {"torch": "soon"}, "torch soon"),
