@@ -154,18 +154,6 @@ def rtmdet_from_config(
     return network
 
 
-def load_with_config(config: str | Path, checkpoint: str | Path, trust: bool = False) -> "RTMDet":
-    """What `--det-config` and `--det-checkpoint` name: `rtmdet_from_config` on the tensors of a file.
-
-    Raises:
-        UnsafeFileError: the checkpoint could run code. Else as `rtmdet_from_config`.
-    """
-    from lite.checkpoints import read_state_dict
-
-    state, meta = read_state_dict(checkpoint, trust)
-    return rtmdet_from_config(config, state, meta)
-
-
 def _sizes(model: Mapping[str, Any], where: str) -> "RTMDetSizes":
     from lite.models.rtmdet import STRIDES, scaled_sizes
 

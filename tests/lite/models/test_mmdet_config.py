@@ -5,9 +5,10 @@ import json
 import pytest
 import torch
 
+from lite.checkpoints import read_state_dict
 from lite.errors import CheckpointError, ConfigError, ModelError
 from lite.models.mmdet_bases import BASES, rtmdet_base
-from lite.models.mmdet_config import load_with_config, read_mmdet_config, rtmdet_from_config
+from lite.models.mmdet_config import read_mmdet_config, rtmdet_from_config
 from lite.models.rtmdet import RTMDet, rtmdet, rtmdet_from_state_dict, scaled_sizes
 
 CASES = ("det_416_pipeline", "det_child_no_nms", "det_delete", "det_nano_style", "det_one_class")
@@ -144,7 +145,7 @@ def test_files_of_the_original(golden, tmp_path):
         {"type": "Pad", "size": (320, 320), "pad_val": {"img": (114, 114, 114)}},
     ]
     path = write(tmp_path, f"model = {sections!r}\ntest_dataloader = dict(dataset=dict(pipeline={pipeline!r}))\n")
-    network = load_with_config(path, golden / "rtmdet/std.pth")
+    network = rtmdet_from_config(path, *read_state_dict(golden / "rtmdet/std.pth"))
     assert network.sizes.exp_on_reg and network.spec.labels == ("person",)
     assert network.spec.input_hw == (320, 320)
     assert not rtmdet_from_state_dict(network.state_dict()).sizes.exp_on_reg
