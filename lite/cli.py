@@ -104,9 +104,10 @@ def build_config(name: str, command: Command, words: Sequence[str]) -> Any:
 
     from jsonargparse import ArgumentParser, set_parsing_settings
 
-    # YAML is data only: no value may name something to import or to build.
-    set_parsing_settings(instantiate_subclass_spec_in_any=False, import_path_denylist=["*"])
     config_class = _load(command.config)
+    # YAML is data only: no value may name something to import, but for the settings' own dataclasses.
+    own = [config_class.__module__]
+    set_parsing_settings(instantiate_subclass_spec_in_any=False, import_path_denylist=["*"], import_path_allowlist=own)
     parser = ArgumentParser(prog=f"hpe-lite {name}", description=command.summary, exit_on_error=False)
     parser.add_argument("--config", action="config", help="YAML file with values for any of these flags")
     parser.add_class_arguments(config_class, as_group=False)
