@@ -75,10 +75,11 @@ def train(config: TrainConfig) -> int:
     trainer = build_trainer(config, folder, validates=len(data.validation_set) > 0)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="lightning")  # advice on worker counts and log intervals
-        trainer.fit(module, data, ckpt_path=resume, weights_only=True if resume else None)
-    if trainer.interrupted:
-        print(f"interrupted; the same command goes on from {last}")
-        return 1
+        try:
+            trainer.fit(module, data, ckpt_path=resume, weights_only=True if resume else None)
+        except SystemExit:  # Lightning's answer to Ctrl+C
+            print(f"interrupted; the same command goes on from {last}")
+            return 1
     print(f"wrote {write_weights(config, folder)}")
     return 0
 

@@ -57,6 +57,15 @@ class TrainingModule(pl.LightningModule):
         if self.average is not None:
             self.average.update_parameters(self.network)
 
+    def on_save_checkpoint(self, checkpoint: dict) -> None:
+        """Adds how far the running epoch has come."""
+        batches = self.trainer.fit_loop.epoch_loop.batch_progress.current.ready
+        checkpoint["done"] = (self.trainer.current_epoch, batches * self.config.batch_size)
+
+    def on_load_checkpoint(self, checkpoint: dict) -> None:
+        """Lets the sampler leave out what the interrupted epoch has seen."""
+        self.trainer.datamodule.sampler.done = tuple(checkpoint["done"])
+
     def on_validation_epoch_start(self) -> None:
         self._scores: list[Tensor] = []
 

@@ -125,6 +125,7 @@ class EpochSampler(Sampler):
 
     def __init__(self, sizes: list[int], weights: list[float], seed: int) -> None:
         self.sizes, self.weights, self.seed, self.epoch = sizes, weights, seed, 0
+        self.done = (0, 0)  # (epoch, how many of its entries have been trained on); a resumed run leaves them out
 
     def set_epoch(self, epoch: int) -> None:
         """Called by Lightning before each epoch."""
@@ -141,7 +142,8 @@ class EpochSampler(Sampler):
             picked = np.concatenate(rounds)[: round(size * weight)] if rounds else np.zeros(0, int)
             chosen.extend((first + int(i), self.epoch * 1000 + k // max(size, 1)) for k, i in enumerate(picked))
             first += size
-        return iter([chosen[i] for i in rng.permutation(len(chosen))])
+        order = rng.permutation(len(chosen))
+        return iter([chosen[i] for i in order[self.done[1] if self.done[0] == self.epoch else 0 :]])
 
 
 class PoseData(pl.LightningDataModule):

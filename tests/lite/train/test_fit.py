@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 import torch
 
+pytest.importorskip("lightning")
+
 from lite.checkpoints import load_network
 from lite.errors import ConfigError, MissingExtraError
 from lite.train.config import AugmentConfig, DataConfig, OptimConfig, TeacherConfig, TrainConfig
 from lite.train.fit import train
-
-pytest.importorskip("lightning")
+from lite.train.module import PoseModule
 
 
 @pytest.fixture
@@ -74,6 +75,29 @@ def test_learns_and_goes_on_as_if_it_had_never_stopped(data, tmp_path, capsys):
     assert [end["global_step"] for end in ends] == [6, 6]
     for key, value in ends[0]["state_dict"].items():
         torch.testing.assert_close(ends[1]["state_dict"][key], value, msg=key)
+
+
+@pytest.mark.slow
+def test_an_interrupted_epoch_goes_on_with_the_entries_it_has_not_seen(data, tmp_path, monkeypatch):
+    seen = []
+    loss = PoseModule.loss
+
+    def remember(self, batch):
+        seen.append(float(batch["keypoints"].sum()))
+        if len(seen) == 3:
+            raise KeyboardInterrupt
+        return loss(self, batch)
+
+    monkeypatch.setattr(PoseModule, "loss", remember)
+    changes = {"batch_size": 1, "epochs": 2, "save_minutes": 1e-6}
+    assert train(recipe(data, tmp_path / "halves", **changes)) == 1
+    seen[:] = [*seen[:2], 0.0, 0.0]  # the third was not finished
+    assert train(recipe(data, tmp_path / "halves", **changes)) == 0
+    halves = seen[:2] + seen[4:]
+    seen[:] = [0.0] * 4
+    assert train(recipe(data, tmp_path / "straight", **changes)) == 0
+    assert halves == seen[4:]
+    assert sorted(halves[:3]) == sorted(halves[3:])
 
 
 @pytest.mark.slow
