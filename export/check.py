@@ -18,7 +18,7 @@ from lite.graph import PixelGraph
 LIMITS: dict[str, dict[str, dict[str, float]]] = {
     "pose": {
         "float32": {"shift_max_px": 0.05, "shift_p95_px": 0.02, "oks_min": 0.999, "score_shift_max": 0.002},
-        "bfloat16": {"shift_max_px": 8.0, "shift_p95_px": 2.0, "oks_min": 0.95, "score_shift_max": 0.08},
+        "bfloat16": {"shift_max_px": 16.0, "shift_p95_px": 2.0, "oks_min": 0.95, "score_shift_max": 0.08},
     },
     "detect": {
         "float32": {"iou_min": 0.99, "score_shift_max": 0.005},
@@ -28,9 +28,10 @@ LIMITS: dict[str, dict[str, dict[str, float]]] = {
 # Noise that rounding in a mode adds to a heatmap, as a fraction of its range; used to find peaks that cannot hold.
 NOISE = {"float32": 1e-5, "bfloat16": 5e-2}
 NOISE_DRAWS = 8
-# Below it a peak is weak and its place is chance in reduced precision; it is also what drawing leaves out by default.
+# Below this share of the best score a peak is weak, and its place is chance in reduced precision. Trained networks
+# score up to about 1, so this is what drawing leaves out by default as well.
 LEAST_SCORE = {"float32": 0.0, "bfloat16": 0.3}
-LEAST_STABLE = 0.05  # of all keypoints; with fewer, the comparison says nothing
+LEAST_STABLE = 0.02  # of all keypoints; with fewer, the comparison says nothing
 FAR = 1e9
 SURE_SCORE = 0.3  # boxes of the reference above it are compared
 LEAST_BOXES = 5  # without that many sure boxes, the best of each frame are compared instead
@@ -57,34 +58,38 @@ class Reference:
 def reference(graph: PixelGraph, pixels: np.ndarray, mode: str, oks_sigmas: np.ndarray) -> Reference:
     """Run the eager float32 graph, one crop at a time, and find its unstable keypoints for `mode`.
 
-    A keypoint is unstable when its score is not above `LEAST_SCORE[mode]`, or when noise of `NOISE[mode]` times its
-    heatmap's range, drawn `NOISE_DRAWS` times, moves its decoded position by more than the mode's `shift_p95_px` once:
-    a flat or double peak that any rounding may turn over.
+    A keypoint is unstable when its score is not above `LEAST_SCORE[mode]` times the best of all crops, or when noise of
+    `NOISE[mode]` times its heatmap's range, drawn `NOISE_DRAWS` times, moves its decoded position by more than the
+    mode's `shift_p95_px` once: a flat or double peak that any rounding may turn over.
     """
     outputs: list[dict[str, np.ndarray]] = []
-    stable = []
+    holds: list[np.ndarray] = []
     random = torch.Generator().manual_seed(0)
     for one in pixels:
         crop = torch.from_numpy(one[None])
-        if graph.spec.task != "pose":
+        if graph.spec.task == "pose":
+            heatmaps = graph.heatmaps(crop)
+            outputs.append(dict(zip(("keypoints", "scores"), (part.numpy() for part in graph.codec.decode(heatmaps)))))
+            holds.append(_holds(graph, heatmaps, mode, random))
+        else:
             outputs.append({name: value.numpy() for name, value in graph(crop).items()})
-            continue
-        heatmaps = graph.heatmaps(crop)
-        keypoints, scores = graph.codec.decode(heatmaps)
-        outputs.append({"keypoints": keypoints.numpy(), "scores": scores.numpy()})
-        size = NOISE[mode] * (heatmaps.amax((2, 3), keepdim=True) - heatmaps.amin((2, 3), keepdim=True))
-        holds = scores > LEAST_SCORE[mode]
-        for _ in range(NOISE_DRAWS):
-            noisy = heatmaps + size * torch.randn(heatmaps.shape, generator=random)
-            moved = (graph.codec.decode(noisy)[0] - keypoints).norm(dim=2)
-            holds &= moved <= LIMITS["pose"][mode]["shift_p95_px"]
-        stable.append(holds.numpy())
-    return Reference(
-        pixels=pixels,
-        outputs={name: np.concatenate([part[name] for part in outputs]) for name in outputs[0]},
-        stable=np.concatenate(stable) if stable else None,
-        oks_sigmas=oks_sigmas,
-    )
+    joined = {name: np.concatenate([part[name] for part in outputs]) for name in outputs[0]}
+    stable = None
+    if holds:
+        stable = np.concatenate(holds) & (joined["scores"] > LEAST_SCORE[mode] * joined["scores"].max())
+    return Reference(pixels=pixels, outputs=joined, oks_sigmas=oks_sigmas, stable=stable)
+
+
+def _holds(graph: PixelGraph, heatmaps: torch.Tensor, mode: str, random: torch.Generator) -> np.ndarray:
+    """(B, K) bool: the decoded point stays where it is under noise of the mode's size."""
+    size = NOISE[mode] * (heatmaps.amax((2, 3), keepdim=True) - heatmaps.amin((2, 3), keepdim=True))
+    keypoints, scores = graph.codec.decode(heatmaps)
+    holds = scores > 0
+    for _ in range(NOISE_DRAWS):
+        noisy = heatmaps + size * torch.randn(heatmaps.shape, generator=random)
+        moved = (graph.codec.decode(noisy)[0] - keypoints).norm(dim=2)
+        holds &= moved <= LIMITS["pose"][mode]["shift_p95_px"]
+    return holds.numpy()
 
 
 def check(backend: Backend, expected: Reference) -> dict[str, Any]:
