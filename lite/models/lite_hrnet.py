@@ -85,10 +85,17 @@ class ShuffleUnit(nn.Module):
         starts = [place for place in passing if place - 1 not in passing]
         stops = [place + 1 for place in passing if place + 1 not in passing]
         self.runs = tuple(zip(starts, stops))
+        self.register_buffer("passing", torch.tensor(passing, device="cpu"), persistent=False)  # also under meta
 
     def forward(self, x: Tensor) -> Tensor:
         new = self.conv(self.mix(x).relu_()).relu_()
-        return torch.cat((*(x[:, start:stop] for start, stop in self.runs), new), 1)
+        if len(self.runs) <= 2 or self.training or x.dtype != torch.float32:
+            return torch.cat((*(x[:, start:stop] for start, stop in self.runs), new), 1)
+        # The same as rows of pixels: twice as quick in float32 where many short runs pass, slower in bfloat16.
+        batch, channels, height, width = x.shape
+        pixels = x.permute(0, 2, 3, 1).reshape(-1, channels).index_select(1, self.passing)
+        joined = torch.cat((pixels, new.permute(0, 2, 3, 1).reshape(-1, channels // 2)), 1)
+        return joined.view(batch, height, width, channels).permute(0, 3, 1, 2)
 
 
 class Down(nn.Sequential):

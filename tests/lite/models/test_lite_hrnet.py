@@ -45,14 +45,15 @@ def test_fusion_is_the_sum_that_the_original_forms():
         torch.testing.assert_close(got, F.relu(expected))
 
 
+@pytest.mark.parametrize("training", [True, False])
 @torch.no_grad()
-def test_units_pass_and_number_channels_as_a_shuffle_would():
+def test_units_pass_and_number_channels_as_a_shuffle_would(training):
     """Against the original's form: split, convolve the upper half, interleave."""
     torch.manual_seed(2)
     x = torch.rand(2, 16, 6, 5)
     stored, order, shuffled = x, tuple(range(16)), x
     for _ in range(5):
-        unit = ShuffleUnit(order)
+        unit = ShuffleUnit(order).train(training)
         upper = [place for place, number in enumerate(order) if number >= 8]
         unit.mix.weight.data[:, [place for place in range(16) if place not in upper]] = 0
         stored = unit(stored)
