@@ -22,7 +22,7 @@ LIMITS: dict[str, dict[str, dict[str, float]]] = {
     },
     "detect": {
         "float32": {"iou_min": 0.99, "score_shift_max": 0.005, "score_shift_p95": 0.002},
-        "bfloat16": {"iou_min": 0.93, "score_shift_max": 0.08, "score_shift_p95": 0.03},
+        "bfloat16": {"iou_min": 0.93, "score_shift_max": 0.08, "score_shift_p95": 0.05},
     },
 }
 # Noise that rounding in a mode adds to a heatmap, as a fraction of its range; used to find peaks that cannot hold.

@@ -128,7 +128,7 @@ def test_flat_heatmaps_leave_nothing_to_compare(network: Make, crops: np.ndarray
 def detector_crops() -> np.ndarray:
     from export.crops import check_crops
 
-    return check_crops(load_network("person-nano").spec, None, 6)
+    return check_crops(load_network("person-nano").spec, None, 12)
 
 
 def test_detection(detector_crops: np.ndarray, mode: str) -> None:
