@@ -15,11 +15,10 @@ from export.check import Reference, check, reference, report_lines
 from export.config import SUFFIXES, ExportConfig
 from export.crops import check_crops
 from export.to_pt2 import to_pt2
-from lite.artifact import ArtifactSpec, spec_path, write_spec
+from lite.artifact import ArtifactSpec, sha256_of, spec_path, write_spec
 from lite.backends import open_backend
 from lite.backends.eager_backend import build_graph
 from lite.backends.fold import fold_batch_norm
-from lite.backends.pt2_backend import sha256_of
 from lite.checkpoints import load_network
 from lite.errors import ConfigError
 from lite.graph import PixelGraph

@@ -5,6 +5,7 @@ packages.
 """
 
 import dataclasses
+import hashlib
 import json
 import os
 from dataclasses import dataclass, field
@@ -133,6 +134,12 @@ def spec_from_dict(values: dict[str, Any], origin: str) -> ArtifactSpec:
         return ArtifactSpec(**built)
     except (TypeError, KeyError) as problem:
         raise ArtifactError(f"{origin}: not a usable artifact JSON ({problem}); export the model again") from problem
+
+
+def sha256_of(path: str | Path) -> str:
+    """Hex digest of a file, read in pieces."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def spec_path(artifact: str | Path) -> Path:

@@ -3,7 +3,6 @@
 `read_state_dict` gives tensors and what the file says about itself, `load_network` an eval-mode module with `.spec`.
 """
 
-import hashlib
 import json
 import os
 import zipfile
@@ -16,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lite.artifact import spec_from_dict
+from lite.artifact import sha256_of, spec_from_dict
 from lite.errors import CheckpointError, UnsafeFileError
 from lite.models.find import find_weights, find_zoo_weights, resolve_model, zoo_row
 from lite.models.pickle_machine import TensorRef
@@ -25,7 +24,7 @@ from lite.safe_pickle import LazyFile, read_lazily, starts_with
 
 __all__ = [
     "FAMILIES", "find_weights", "find_zoo_weights", "load_network", "read_state_dict", "resolve_model", "save_network",
-    "sha256_of", "zoo_row",
+    "zoo_row",
 ]  # fmt: skip
 
 # Family -> module, whether tensors are of this family, network from tensors. Imported when a file is opened.
@@ -91,6 +90,7 @@ def load_network(
         network.spec = stored if expected is None else replace(stored, model=expected.name)
     if expected is not None:
         _check_is(network, expected.name, path)
+    network.spec = replace(network.spec, source_sha256=sha256_of(path))
     return network.eval()
 
 
@@ -171,12 +171,6 @@ def save_network(network: nn.Module, path: str | Path) -> Path:
     finally:
         partial.unlink(missing_ok=True)
     return path
-
-
-def sha256_of(path: str | Path) -> str:
-    """SHA-256 of a file in hexadecimal, read in pieces."""
-    with Path(path).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _is_safetensors(path: Path) -> bool:

@@ -92,12 +92,6 @@ def _release(version: str) -> tuple[int, int]:
         return (10**6, 0)
 
 
-def sha256_of(path: Path) -> str:
-    """Hex digest of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def _load(path: Path, spec: ArtifactSpec, trust: bool) -> torch.export.ExportedProgram:
     """Hash, vet and load through one open file."""
     try:

@@ -5,7 +5,7 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lite.artifact import read_spec
+from lite.artifact import read_spec, sha256_of
 from lite.errors import HpeLiteError
 from lite.models.find import find_zoo_weights, look_for, resolve_model
 from lite.models.rows import ZooRow
@@ -70,7 +70,6 @@ def file_facts(model: str | Path, trust: bool = False) -> dict[str, Any]:
 
 def artifact_facts(path: Path) -> dict[str, Any]:
     """The JSON beside an exported file, and whether the file is still the one it describes."""
-    from lite.checkpoints import sha256_of
 
     spec = read_spec(path)
     sha256 = sha256_of(path)
@@ -91,7 +90,7 @@ def artifact_facts(path: Path) -> dict[str, Any]:
 
 def checkpoint_facts(path: Path, trust: bool = False) -> dict[str, Any]:
     """Tensors of a weights file and the network they make."""
-    from lite.checkpoints import HINTS_KEY, SPEC_KEY, family_of, load_network, read_state_dict, sha256_of
+    from lite.checkpoints import HINTS_KEY, SPEC_KEY, family_of, load_network, read_state_dict
 
     state, meta = read_state_dict(path, trust)
     facts: dict[str, Any] = {

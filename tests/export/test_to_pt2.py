@@ -10,11 +10,10 @@ import torch
 from torch import nn
 
 from export.to_pt2 import to_pt2
-from lite.artifact import write_spec
+from lite.artifact import sha256_of, write_spec
 from lite.backends import open_backend
 from lite.backends.eager_backend import build_graph
 from lite.backends.fold import fold_batch_norm
-from lite.backends.pt2_backend import sha256_of
 from lite.checkpoints import load_network
 from lite.models.lite_hrnet import LiteHRNet, pose_spec
 from lite.models.rtmdet import rtmdet

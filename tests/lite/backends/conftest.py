@@ -8,8 +8,7 @@ import torch
 from torch import nn
 
 from export.to_pt2 import to_pt2
-from lite.artifact import ArtifactSpec, CropRule, write_spec
-from lite.backends.pt2_backend import sha256_of
+from lite.artifact import ArtifactSpec, CropRule, sha256_of, write_spec
 from lite.codecs import build_codec
 from lite.graph import PixelGraph, output_specs
 

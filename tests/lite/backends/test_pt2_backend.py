@@ -9,9 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from lite.artifact import read_spec, spec_path, write_spec
+from lite.artifact import read_spec, sha256_of, spec_path, write_spec
 from lite.backends import open_backend
-from lite.backends.pt2_backend import sha256_of
 from lite.errors import ArtifactError, ConfigError, ModelError, UnsafeFileError
 from lite.graph import PixelGraph
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from lite.artifact import write_spec
-from lite.checkpoints import load_network, sha256_of
+from lite.artifact import sha256_of, write_spec
+from lite.checkpoints import load_network
 from lite.config import InspectConfig, ModelsConfig
 from lite.errors import ArtifactError
 from lite.models.listing import file_facts, inspect, list_models, zoo_facts
