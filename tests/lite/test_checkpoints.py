@@ -79,6 +79,8 @@ def test_saved_network_is_read_back(tmp_path: Path, golden: Path, name: str) -> 
     again = load_network(path)
     assert again.spec == replace(network.spec, source_sha256=sha256_of(path)) and equal(again, network)
     assert os.listdir(path.parent) == ["x.safetensors"]
+    (tmp_path / "plain").touch()
+    assert path.stat().st_mode == (tmp_path / "plain").stat().st_mode
 
 
 def test_saved_network_keeps_what_tensors_do_not_show(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Zoo names and checkpoints opened as they are."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -47,15 +48,18 @@ def test_the_embedded_detector(root: Path) -> None:
 
 
 def test_the_mode_is_chosen_and_explained(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    cpu, small = torch.device("cpu"), nn.Linear(10, 10)
+    cpu, small, embedded = torch.device("cpu"), nn.Linear(10, 10), nn.Linear(10, 10)
+    small.spec, embedded.spec = SimpleNamespace(model="sapiens-custom"), SimpleNamespace(model="pose17-small")
     with torch.device("meta"):
         large = nn.Linear(4000, 4000)
     monkeypatch.setattr("lite.backends.eager_backend.has_fast_bfloat16", lambda device: True)
     assert choose_mode(large, "auto", cpu) == ("bfloat16", "fast on this device")
     assert choose_mode(small, "auto", cpu) == ("float32", "a small network")
+    assert choose_mode(embedded, "auto", cpu) == ("bfloat16", "fast on this device")
     assert "eager float32 (a small network) on cpu" in open_backend(tiny, device="cpu").describe
     monkeypatch.setattr("lite.backends.eager_backend.has_fast_bfloat16", lambda device: False)
     assert choose_mode(large, "auto", cpu) == ("float32", "no fast bfloat16 on this device")
+    assert choose_mode(embedded, "auto", cpu) == ("float32", "no fast bfloat16 on this device")
     assert choose_mode(small, "bfloat16", cpu) == ("bfloat16", "as asked")
 
 
