@@ -1,6 +1,7 @@
 """Where each picture's results go: the same place below the output folder, no two in one file, never among sources."""
 
 import os
+import zlib
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
@@ -10,6 +11,8 @@ from lite.readers import Item
 
 RUN_FILE = "run.json"
 RESULT_SUFFIXES = (".json", ".jpg")
+# File systems take names of 255 bytes.
+LONGEST_STEM_BYTES = 255 - max(map(len, RESULT_SUFFIXES))
 
 
 def plan_outputs(items: Sequence[Item], output: Path, inputs: Iterable[str]) -> list[Path]:
@@ -61,16 +64,23 @@ def _unique_stems(items: Sequence[Item]) -> list[str]:
 
 def _stem(item: Item, position: int, level: int) -> str:
     name = PurePosixPath(_below(item))
-    if level == 0:
-        return str(name.with_suffix(""))
-    if level == 1:
-        return str(name)
     folder = item.root.resolve().name or "root"
-    return f"{folder}/{name}" if level == 2 else f"{folder}/{name}~{position + level - 2}"
+    stem = (name.with_suffix(""), name, f"{folder}/{name}", f"{folder}/{name}~{position + level - 2}")[min(level, 3)]
+    return "/".join(_short(part) for part in PurePosixPath(stem).parts)
 
 
 def _below(item: Item) -> str:
-    return "/".join(part for part in PurePosixPath(item.name).parts if part not in ("..", "/"))
+    """The item's name without steps upwards; a list may name a folder that has none."""
+    return "/".join(part for part in PurePosixPath(item.name).parts if part not in ("..", "/")) or "unnamed"
+
+
+def _short(part: str) -> str:
+    """The part of a path, cut where no ending would fit behind it; a hash tells cut ones apart."""
+    data = os.fsencode(part)
+    if len(data) <= LONGEST_STEM_BYTES:
+        return part
+    mark = f"~{zlib.crc32(data):08x}"
+    return data[: LONGEST_STEM_BYTES - len(mark)].decode(errors="ignore") + mark
 
 
 def _taken(stem: str, folders: set[str]) -> bool:

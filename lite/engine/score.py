@@ -19,7 +19,7 @@ from lite.evaluate.config import EvalConfig
 from lite.evaluate.keypoint_ap import AP_NAMES, keypoint_ap, keypoint_ap_by_part, load_pycocotools, submit
 from lite.skeletons import Skeleton, load_skeleton
 from lite.writers.atomic import write_bytes
-from lite.writers.records import describe_model
+from lite.writers.records import describe_model, to_bytes
 
 METRICS_SCHEMA = "hpe-lite/metrics/1"
 
@@ -167,7 +167,7 @@ def _progress(total: int, quiet: bool) -> Iterator[Callable[[int], None]]:
 
 
 def _encode(value: Any, indent: int | None = None) -> bytes:
-    return (json.dumps(value, indent=indent, ensure_ascii=False, allow_nan=False) + "\n").encode()
+    return to_bytes(json.dumps(value, indent=indent, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def _print(metrics: dict[str, Any], output: Path) -> None:

@@ -3,6 +3,7 @@
 import glob
 import os
 import re
+import stat
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,8 +77,11 @@ def read_picture(path: str | os.PathLike[str], max_pixels: int = MAX_PIXELS) -> 
         InputError: missing, empty, truncated, not a picture, or more than `max_pixels` pixels.
     """
     try:
+        status = os.stat(path)
+        if not (stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)):  # a pipe would be waited for, for ever
+            raise InputError("expected a file, found a pipe, socket or device")
         # Nothing that fits in max_pixels is larger uncompressed than 16 bits in 4 channels and some metadata.
-        if os.path.getsize(path) > max_pixels * 8 + (64 << 20):
+        if status.st_size > max_pixels * 8 + (64 << 20):
             raise InputError(f"the file is too large for a picture of at most {max_pixels} pixels (--max-pixels)")
         data = Path(path).read_bytes()
     except OSError as problem:
@@ -157,9 +161,12 @@ def _read_list(path: Path) -> list[Item]:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as problem:
         raise InputError(f"{path}: expected a text file with one picture path a line ({problem})") from None
-    given = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
+    given = [line.strip() for line in lines if line.strip() and not line.strip().startswith("#")]
+    if any("\0" in line for line in given):
+        raise InputError(f"{path}: expected a text file with one picture path a line, found bytes that are no text")
     beside = [path.parent / line for line in given]
-    paths = [near if near.exists() or not Path(line).exists() else Path(line) for near, line in zip(beside, given)]
+    there = os.path.exists  # unlike Path.exists, also answers for names that no disk could hold
+    paths = [near if there(near) or not there(line) else Path(line) for near, line in zip(beside, given)]
     return _items_below_common_folder(paths)
 
 

@@ -55,7 +55,7 @@ class RecordWriter:
         Raises:
             ConfigError: the place cannot be written.
         """
-        write_bytes(path, self.encode(record).encode())
+        write_bytes(path, to_bytes(self.encode(record)))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -180,7 +180,12 @@ def _results(path: Path, value: Any) -> Results:
 def write_run(path: Path, values: dict[str, Any]) -> None:
     """Write `run.json`: the resolved configuration and what came of it."""
     text = json.dumps({"schema": RUN_SCHEMA, **values}, indent=2, ensure_ascii=False, allow_nan=False, default=_plain)
-    write_bytes(path, (text + "\n").encode())
+    write_bytes(path, to_bytes(text + "\n"))
+
+
+def to_bytes(text: str) -> bytes:
+    """JSON text as UTF-8; bytes of a file name that are none become JSON escapes and come back as the same name."""
+    return text.encode(errors="backslashreplace")
 
 
 def _plain(value: Any) -> Any:

@@ -104,3 +104,13 @@ def test_yaml_runs_no_code(tmp_path: Path) -> None:
     with pytest.raises(ConfigError):
         infer_config("--config", str(file))
     assert not mark.exists()
+
+
+def test_a_name_the_terminal_cannot_show_is_escaped(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = COMMANDS["models"]._replace(run="lite.cli:print")
+    monkeypatch.setattr("lite.cli.print", lambda _: print("bad\udcff.jpg"), raising=False)
+    monkeypatch.setitem(COMMANDS, "models", command)
+    main(["models"])
+    assert capsys.readouterr().out == "bad\\udcff.jpg\n"

@@ -61,3 +61,13 @@ def test_an_input_folder_reached_through_a_link_is_recognised(tmp_path):
     (tmp_path / "link").symlink_to(tmp_path / "photos")
     with pytest.raises(ConfigError, match="is the input folder or inside it"):
         plan_outputs([], tmp_path / "link" / "results", [str(tmp_path / "photos")])
+
+
+def test_names_too_long_for_an_ending_are_cut_and_stay_apart():
+    stems = _plan(["あ" * 83 + "a.jpg", "あ" * 83 + "b.jpg", "x" * 6000 + ".jpg"])
+    assert len(set(stems)) == 3 and stems[0].startswith("あ" * 79)
+    assert all(len(f"{stem}.json".encode()) <= 255 for stem in stems)
+
+
+def test_a_listed_folder_without_a_name_has_a_place_as_well():
+    assert _plan(["."]) == ["unnamed"]

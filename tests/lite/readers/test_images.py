@@ -1,5 +1,6 @@
 """Listing and reading pictures: every kind, orientation, and every way a file can be bad."""
 
+import os
 import struct
 import zlib
 
@@ -233,3 +234,18 @@ def test_links_that_lead_in_circles_end(folder):
 def test_an_empty_folder_named_like_a_picture_is_an_item(folder):
     (folder / "z.jpg").mkdir()
     assert _names(list_pictures([folder]))[-1] == "z.jpg"
+
+
+def test_list_files_written_elsewhere(folder):
+    (folder / "list.txt").write_bytes(b"\xef\xbb\xbfa.webp\r\n\r\n  # indented\r\nimg2.JPG\r\n" + b"x" * 6000 + b".jpg")
+    assert _names(list_pictures([folder / "list.txt"]))[:2] == ["a.webp", "img2.JPG"]
+    (folder / "list.txt").write_text("a.webp", encoding="utf-16-le")
+    with pytest.raises(InputError, match="found bytes that are no text"):
+        list_pictures([folder / "list.txt"])
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_a_pipe_is_refused_instead_of_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "a.jpg")
+    with pytest.raises(InputError, match="found a pipe"):
+        read_picture(tmp_path / "a.jpg")

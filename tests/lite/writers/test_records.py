@@ -1,6 +1,7 @@
 """JSON results: strict, a superset of the field's layout, whole or not there, and read back as arrays."""
 
 import json
+import os
 
 import numpy as np
 import pytest
@@ -129,3 +130,11 @@ def test_a_place_that_cannot_be_written(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(ConfigError, match=r"output: .* cannot be written"):
         _write(tmp_path / "file" / "a.json", _record(1))
+
+
+def test_a_file_name_that_is_no_text_comes_back(tmp_path):
+    name = os.fsdecode(b"bad\xff.jpg")
+    path = _write(tmp_path / "a.json", _record(1, source=name))
+    assert lite.load_results(path)[0].source == name
+    write_run(tmp_path / "run.json", {"failed": [name]})
+    assert json.loads((tmp_path / "run.json").read_text(encoding="utf-8"))["failed"] == [name]
