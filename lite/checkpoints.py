@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from lite.artifact import sha256_of, spec_from_dict
 from lite.errors import CheckpointError, UnsafeFileError
 from lite.models.find import find_weights, find_zoo_weights, resolve_model, zoo_row
-from lite.models.pickle_machine import TensorRef
+from lite.models.pickle_machine import Foreign, TensorRef
 from lite.models.strict import shape_differences
 from lite.safe_pickle import LazyFile, read_lazily, starts_with
 
@@ -208,7 +208,7 @@ def _refuse_programs(path: Path) -> None:
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
-    except zipfile.BadZipFile as problem:
+    except (zipfile.BadZipFile, NotImplementedError, ValueError) as problem:
         raise CheckpointError(
             f"{path}: expected a PyTorch checkpoint, found a damaged or truncated file ({problem}); fetch it again"
         ) from problem
@@ -228,13 +228,14 @@ def _from_pickle(file: LazyFile) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """The state dict, wrapped or bare, and `meta` with the plain values beside it."""
     root = file.root
     if not isinstance(root, dict):
-        raise CheckpointError(
-            f"{file.path}: expected a state dict, found {type(root).__name__} {root!s:.60}; save the weights alone"
-        )
+        found = root if isinstance(root, Foreign) else type(root).__name__
+        raise CheckpointError(f"{file.path}: expected a state dict, found {found!s:.60}; save the weights alone")
     wrapper = next((name for name in WRAPPERS if isinstance(root.get(name), dict)), None)
     state = root if wrapper is None else root[wrapper]
     wrong = [
-        str(name) for name, value in state.items() if not isinstance(name, str) or not isinstance(value, TensorRef)
+        name if isinstance(name, str) else f"a key of type {type(name).__name__}"
+        for name, value in state.items()
+        if not isinstance(name, str) or not isinstance(value, TensorRef)
     ]
     if wrong:
         raise CheckpointError(

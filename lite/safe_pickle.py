@@ -6,6 +6,7 @@ training checkpoints that log with mmengine or keep NumPy arrays. Here pickles a
 optimiser of a 20 GB checkpoint is never read.
 """
 
+import math
 import struct
 import zipfile
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ from lite.errors import CheckpointError
 from lite.models.pickle_machine import StorageRef, TensorRef, interpret
 
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
+LARGEST_TENSOR = 2**40  # numbers; a shape can ask for more than the file holds by repeating or having none of them
 
 
 @dataclass
@@ -34,9 +36,14 @@ class LazyFile:
         """Map one tensor from the file (private: writing to it does not change the file).
 
         Raises:
-            CheckpointError: the file ends before the tensor does.
+            CheckpointError: the file ends before the tensor does, or the tensor is larger than any network's.
         """
         storage = reference.storage
+        if math.prod(max(side, 1) for side in reference.size) > LARGEST_TENSOR:
+            raise CheckpointError(
+                f"{self.path}: expected the tensors of a network, found one of shape {str(reference.size)[:60]}; "
+                "do not use this file"
+            )
         num_bytes = storage.numel * storage.dtype.itemsize
         start, available = self.places.get(storage.key, (0, -1))
         available = min(available, self.path.stat().st_size - start)

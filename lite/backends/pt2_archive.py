@@ -49,11 +49,13 @@ PYTHON_OPERATORS = re.compile(
 ATEN_OPERATOR = re.compile(r"torch\.ops\.aten\.(\w+)\.(\w+)")
 # Of aten, the public operators that return tensors or numbers and take no text, which leaves out those that read and
 # write files; then these with a harmless text argument, these with a leading underscore, and not those that change what
-# memory a tensor looks at.
+# memory a tensor looks at, nor the inner halves of others (backward passes, library calls), which trust their callers:
+# `max_pool2d_with_indices_backward` writes wherever its indices point.
 ATEN_WITH_TEXT = {"gelu", "gelu_", "div", "div_", "meshgrid", "pad", "conv1d", "conv2d", "einsum", "scatter_reduce"}
 ATEN_PRIVATE = {"__and__", "__or__", "__xor__", "_assert_scalar", "_assert_tensor_metadata", "_softmax", "_to_copy"}
 ATEN_REFUSED = re.compile(
     r"(?:set|sparse_resize|resize)(?:_.*)?|.*storage.*|data|pin_memory|record_stream|from_file|save"
+    r"|.*backward.*|(?:fbgemm|mkldnn|cudnn|miopen|quantized)_.*"
 )
 
 

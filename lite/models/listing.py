@@ -1,6 +1,7 @@
 """What `hpe-lite models` and `hpe-lite inspect` say: facts gathered by pure functions, then printed."""
 
 import json
+import reprlib
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
     from lite.config import InspectConfig, ModelsConfig
 
 SHOWN_TEXT = 200  # characters of one entry of a checkpoint's meta
+_PLAIN = reprlib.Repr()  # with limits, because lists that hold each other twice double with every level
+_PLAIN.maxlevel = 3
+_PLAIN.maxdict = _PLAIN.maxlist = _PLAIN.maxtuple = _PLAIN.maxset = _PLAIN.maxstring = _PLAIN.maxother = SHOWN_TEXT
 
 
 def list_models(config: "ModelsConfig") -> int:
@@ -148,7 +152,7 @@ def _short(value: Any) -> Any:
     """A value of a checkpoint's meta, plain and short enough to print."""
     if isinstance(value, bool | int | float) or value is None:
         return value
-    text = " ".join((value if isinstance(value, str) else repr(value)).split())
+    text = " ".join((value if isinstance(value, str) else _PLAIN.repr(value)).split())
     return text if len(text) <= SHOWN_TEXT else f"{text[:SHOWN_TEXT]}... ({len(text)} characters)"
 
 

@@ -173,14 +173,14 @@ class _Machine:
         if isinstance(target, list):
             target.extend(items)
         elif isinstance(target, set):
-            target.update(items)
+            target.update(_keys(items))
         elif not isinstance(target, Foreign):
             raise ValueError("items for something that is no list")
 
     def set_items(self, pairs: list[Any]) -> None:
         target = self.stack[-1]
         if isinstance(target, dict):
-            target.update(zip(pairs[::2], pairs[1::2], strict=True))
+            target.update(_pairs(pairs))
         elif not isinstance(target, Foreign):
             raise ValueError("entries for something that is no dict")
 
@@ -224,7 +224,9 @@ def _getattr(owner: Any, name: Any, *default: Any) -> Foreign:
 
 
 def _ordered_dict(pairs: Any = ()) -> dict[Any, Any]:
-    return dict(pairs) if isinstance(pairs, list | tuple | dict) else {}
+    if isinstance(pairs, dict):
+        return dict(pairs)
+    return _pairs([part for key, value in pairs for part in (key, value)]) if isinstance(pairs, list | tuple) else {}
 
 
 def _tensor(storage: Any, offset: Any, size: Any, stride: Any, *_: Any) -> TensorRef:
@@ -267,7 +269,7 @@ _STEPS: dict[str, Callable[[_Machine, Any], Any]] = {
     "TUPLE2": lambda m, a: m.stack.append(m.take(2)),
     "TUPLE3": lambda m, a: m.stack.append(m.take(3)),
     "DICT": lambda m, a: m.stack.append(_pairs(m.until_mark())),
-    "FROZENSET": lambda m, a: m.stack.append(frozenset(m.until_mark())),
+    "FROZENSET": lambda m, a: m.stack.append(frozenset(_keys(m.until_mark()))),
     "APPEND": lambda m, a: m.append(list(m.take(1))),
     "APPENDS": lambda m, a: m.append(m.until_mark()),
     "ADDITEMS": lambda m, a: m.append(m.until_mark()),
@@ -296,4 +298,13 @@ _STEPS: dict[str, Callable[[_Machine, Any], Any]] = {
 
 
 def _pairs(items: list[Any]) -> dict[Any, Any]:
-    return dict(zip(items[::2], items[1::2], strict=True))
+    return dict(zip(_keys(items[::2]), items[1::2], strict=True))
+
+
+def _keys(items: list[Any]) -> list[Any]:
+    """Items that are safe to hash: Python hashes nested tuples without a limit, and a deep one ends the process."""
+    for item in items:
+        inner = item if isinstance(item, tuple) else (item,)
+        if any(isinstance(part, tuple | frozenset) for part in inner):
+            raise ValueError("a key of nested tuples")
+    return items

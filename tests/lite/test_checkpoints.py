@@ -176,6 +176,17 @@ def _zip(path: Path, *names: str) -> Path:
     return path
 
 
+def _damaged_zip(path: Path, offset: int, data: bytes) -> Path:
+    """A checkpoint with a few bytes of the first entry in its table of contents replaced."""
+    torch.save({"w": torch.zeros(1)}, path)
+    content = bytearray(path.read_bytes())
+    start = content.index(b"PK\x01\x02") + offset
+    content[start : start + len(data)] = data
+    if offset == 46:
+        content[start - 46 + 9] |= 8  # the name is UTF-8
+    return _write(path, bytes(content))
+
+
 def _saved(path: Path, value: Any) -> Path:
     torch.save(value, path)
     return path
@@ -195,6 +206,9 @@ WRONG = {
     "html": (lambda p: _write(p / "x.pth", b"<!DOCTYPE html><html>"), CheckpointError, "damaged or foreign"),
     "picture": (lambda p: _write(p / "x.pth", b"\xff\xd8\xff\xe0\x00\x10JFIF"), CheckpointError, "damaged or foreign"),
     "cut zip": (lambda p: _write(p / "x.pth", b"PK\x03\x04 and no more"), CheckpointError, "damaged or truncated"),
+    "newer zip": (lambda p: _damaged_zip(p / "x.pth", 6, b"\xff"), CheckpointError, "damaged or truncated"),
+    "zip with a strange name": (lambda p: _damaged_zip(p / "x.pth", 46, b"\xff"), CheckpointError, "damaged or trunc"),
+    "key of no name": (lambda p: _saved(p / "x.pth", {7: torch.zeros(1)}), CheckpointError, "a key of type int"),
     "other zip": (lambda p: _zip(p / "x.pth", "a.txt"), CheckpointError, "0 members named data.pkl"),
     "TorchScript": (lambda p: _zip(p / "x.pt", "x/data.pkl", "x/constants.pkl"), UnsafeFileError, "TorchScript"),
     "exported": (lambda p: _zip(p / "x.bin", "x/archive_format", "x/models/model.json"), UnsafeFileError, "exported"),
@@ -202,7 +216,7 @@ WRONG = {
     "no tensors": (lambda p: _saved(p / "x.pth", {"state_dict": {}}), CheckpointError, "found none"),
     "mixed": (lambda p: _saved(p / "x.pth", {"w": torch.zeros(1), "lr": 1.0}), CheckpointError, "1 other entries (lr)"),
     "unknown": (lambda p: _saved(p / "x.pth", {"w": torch.zeros(1)}), CheckpointError, "found 1 others (w"),
-    "whole module": (lambda p: _saved(p / "x.pth", torch.nn.Linear(1, 1)), CheckpointError, "found Foreign"),
+    "whole module": (lambda p: _saved(p / "x.pth", torch.nn.Linear(1, 1)), CheckpointError, "found <torch.nn"),
     "cut safetensors": (lambda p: _safetensors(p / "x.safetensors", {}, cut=-4), CheckpointError, "damaged one"),
     "bad spec": (
         lambda p: _safetensors(p / "x.safetensors", {"hpe_lite_spec": "{"}), CheckpointError, "damaged one",

@@ -108,6 +108,9 @@ CHAINS = {
     "item of a number": b"K\x01K\x02K\x03s.",
     "giant bytes": b"\x8e\xff\xff\xff\xff\xff\xff\xff\x00x.",
     "list as a key": b"}]K\x01s.",
+    "deep tuple as a key": b"})" + b"\x85" * 1_000_000 + b"K\x01s.",
+    "deep tuple as a key of pairs": b"ccollections\nOrderedDict\n]]()" + b"\x85" * 1_000_000 + b"K\x01eaa\x85R.",
+    "deep tuple in a set": b"\x8f()" + b"\x85" * 1_000_000 + b"\x90.",
 }
 
 
@@ -232,6 +235,16 @@ def test_storage_longer_than_its_bytes_is_refused(tmp_path: Path) -> None:
             LazyFile(path, None, {"0": place}).tensor(reference)
     with pytest.raises(CheckpointError, match="cut short"):
         LazyFile(path, None, {}).tensor(reference)
+
+
+@pytest.mark.parametrize(
+    ("size", "stride"), [((2**41,), (0,)), ((2**70,), (0,)), ((0, 2**70), (1, 1)), ((0, 2**40, 2**40), (1, 1, 1))]
+)
+def test_tensors_of_absurd_shape_are_refused(tmp_path: Path, size: tuple, stride: tuple) -> None:
+    (tmp_path / "x").write_bytes(bytes(40))
+    reference = TensorRef(StorageRef(torch.float32, "0", 10), 0, size, stride)
+    with pytest.raises(CheckpointError, match="found one of shape"):
+        LazyFile(tmp_path / "x", None, {"0": (0, 40)}).tensor(reference)
 
 
 def test_compressed_members_are_refused(tmp_path: Path) -> None:

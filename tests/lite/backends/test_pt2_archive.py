@@ -271,6 +271,8 @@ def test_operators() -> None:
     for target in (
         "torch.ops.aten.save.default", "torch.ops.aten.from_file.default", "torch.ops.aten.set_.source_Tensor",
         "torch.ops.aten.resize_.default", "torch.ops.aten.warn.default", "torch.ops.aten._unsafe_index.Tensor",
+        "torch.ops.aten.max_pool2d_with_indices_backward.default", "torch.ops.aten.fbgemm_linear_int8_weight.default",
+        "torch.ops.aten.mkldnn_rnn_layer.default", "torch.ops.aten.quantized_gru_cell.default",
         "torch.ops.aten.nothing.default", "torch.ops.higher_order.cond", "torch.load", "torch.hub.load",
         "math.factorial",
         "_operator.call", "_operator.methodcaller", "torch.sym_sum.__globals__", "os.system", "#custom:x", "",

@@ -32,6 +32,17 @@ def test_models_prints_every_name(capsys: pytest.CaptureFixture[str]) -> None:
     assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == ["name", *ZOO]
 
 
+def test_inspect_says_meta_shortly(golden: Path, tmp_path: Path) -> None:
+    """Lists that hold one another twice, 40 levels deep, are a small file and an endless text."""
+    nested: list = []
+    for _ in range(40):
+        nested = [nested, nested]
+    state = torch.load(golden / "sapiens/networks/pose_tiny.pth", weights_only=True)
+    path = tmp_path / "x.pth"
+    torch.save({"state_dict": state.get("state_dict", state), "meta": {"nested": nested}}, path)
+    assert len(file_facts(path)["meta"]["nested"]) < 300
+
+
 def test_inspect_a_training_checkpoint(golden: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = golden / "sapiens/networks/pose_training_state.pth"
     assert inspect(InspectConfig(file=str(path), json=True)) == 0
