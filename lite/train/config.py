@@ -132,7 +132,7 @@ class TrainConfig:
         loss: mse weighs every labelled keypoint alike, ohkm only the hardest `ohkm_top`.
         ohkm_top: see `loss`.
         precision: bf16 computes convolutions and matrix products in bfloat16.
-        device: auto, cpu or cuda.
+        device: auto takes CUDA where there is one.
         seed: of every random draw.
         resume: auto goes on from the newest checkpoint in `output`; never starts again.
         save_minutes: time between checkpoints.
@@ -158,7 +158,7 @@ class TrainConfig:
     loss: Literal["mse", "ohkm"] = "mse"
     ohkm_top: int = 8
     precision: Literal["float32", "bf16"] = "float32"
-    device: str = "auto"
+    device: Literal["auto", "cpu", "cuda"] = "auto"
     seed: int = 0
     resume: Literal["auto", "never"] = "auto"
     save_minutes: float = 5.0
@@ -171,7 +171,13 @@ class TrainConfig:
     def __post_init__(self) -> None:
         if not self.data:
             raise ConfigError("data: expected at least one entry with annotations and images, found none")
-        for key in ("epochs", "batch_size"):
-            if getattr(self, key) < 1:
-                raise ConfigError(f"{key}: expected at least 1, found {getattr(self, key)}")
+        least = {"epochs": 1, "batch_size": 1, "ohkm_top": 1, "log_steps": 1, "threads": 1, "limit": 1}
+        for key, low in {**least, "num_workers": 0, "seed": 0}.items():
+            value = getattr(self, key)
+            if value is not None and value < low:
+                raise ConfigError(f"{key}: expected at least {low}, found {value}")
+        if self.device not in ("auto", "cpu", "cuda"):
+            raise ConfigError(f"device: expected auto, cpu or cuda, found {self.device!r}")
+        if not self.save_minutes > 0:
+            raise ConfigError(f"save_minutes: expected a number above 0, found {self.save_minutes}")
         _within("ema", self.ema, 0.0, 0.999999)

@@ -8,20 +8,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
-import lightning.pytorch as pl
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import Dataset
 
 from lite.artifact import ArtifactSpec
 from lite.datasets import ImageStore, read_coco
 from lite.detect import letterbox
-from lite.errors import ConfigError
 from lite.geometry import letterbox_geometry
 from lite.models.zoo import ZOO
 from lite.train.augment import change_pixels
 from lite.train.config import DataConfig, TrainConfig
-from lite.train.pose_data import EpochSampler, held_out_ids
+from lite.train.loaders import TrainingData, held_out_ids
 
 LEAST_SHOWN = 0.3  # share of a box the canvas must show for it to count as a person
 
@@ -182,51 +180,18 @@ def collate(entries: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor | 
     }
 
 
-class DetectionData(pl.LightningDataModule):
-    """Loaders of a detection run.
+class DetectionData(TrainingData):
+    """Loaders of a detection run."""
 
-    Raises:
-        ConfigError: nothing to learn from.
-        AnnotationError, InputError: files that cannot be read.
-    """
+    entries_are = "pictures with person boxes"
+    dataset = DetectionDataset
+    collate = staticmethod(collate)
 
-    def __init__(self, config: TrainConfig, spec: ArtifactSpec) -> None:
-        super().__init__()
-        self.config = config
-        train, held = [], []
-        for data in config.data:
-            learn, keep = read_pictures(data)
-            train.append(learn)
-            held.extend(keep)
-        for data in config.validation:
-            held.extend(read_pictures(data)[0])
-        if not any(len(picture.boxes) for pictures in train for picture in pictures):
-            files = ", ".join(data.annotations for data in config.data)
-            raise ConfigError(f"data: expected pictures with person boxes, found none in {files}")
-        self.sampler = EpochSampler([len(p) for p in train], [d.weight for d in config.data], config.seed)
-        self.train_set = DetectionDataset([p for pictures in train for p in pictures], spec, config)
-        self.validation_set = DetectionDataset(held, spec, None)
+    def read(self, data: DataConfig, spec: ArtifactSpec) -> tuple[list[Picture], list[Picture]]:
+        return read_pictures(data)
 
-    def _loader(self, dataset: Dataset, sampler: Sampler | None, drop_last: bool) -> DataLoader:
-        return DataLoader(
-            dataset,
-            batch_size=self.config.batch_size,
-            sampler=sampler,
-            num_workers=self.config.num_workers,
-            drop_last=drop_last,
-            collate_fn=collate,
-            worker_init_fn=_one_thread,
-        )
-
-    def train_dataloader(self) -> DataLoader:
-        return self._loader(self.train_set, self.sampler, drop_last=len(self.sampler) >= self.config.batch_size)
-
-    def val_dataloader(self) -> DataLoader:
-        return self._loader(self.validation_set, None, drop_last=False)
-
-
-def _one_thread(worker: int) -> None:
-    cv2.setNumThreads(1)
+    def teaches(self, entry: Picture) -> bool:
+        return len(entry.boxes) > 0
 
 
 def build_detection_data(config: TrainConfig) -> DetectionData:

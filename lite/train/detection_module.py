@@ -6,7 +6,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lite.codecs import build_codec
 from lite.train.config import TrainConfig
 from lite.train.detection_loss import detection_loss, flatten_levels
 from lite.train.detection_score import average_precision
@@ -25,13 +24,8 @@ class DetectionModule(TrainingModule):
     """
 
     def __init__(self, network: nn.Module, config: TrainConfig, teacher: nn.Module | None = None) -> None:
-        super().__init__(network, config)
-        spec = network.spec
-        self.codec = build_codec(spec.codec)
-        self.person_label = spec.person_label
-        for name, values in (("mean", spec.mean), ("std", spec.std)):
-            self.register_buffer(name, torch.tensor(values).view(1, 3, 1, 1), persistent=False)
-        self._teacher = [teacher.eval().requires_grad_(False)] if teacher is not None else []  # out of checkpoints
+        super().__init__(network, config, teacher)
+        self.person_label = network.spec.person_label
 
     def on_train_epoch_start(self) -> None:
         self.network.train()
@@ -39,12 +33,6 @@ class DetectionModule(TrainingModule):
             for module in self.network.modules():
                 if isinstance(module, nn.BatchNorm2d):
                     module.eval()
-
-    def normalise(self, pixels: Tensor) -> Tensor:
-        x = pixels.permute(0, 3, 1, 2).float()
-        if self.network.spec.color_order == "BGR":
-            x = x.flip(1)
-        return ((x - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
 
     @torch.no_grad()
     def teach(self, x: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ import datetime
 import json
 import logging
 import warnings
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -69,6 +70,8 @@ def train(config: TrainConfig) -> int:
     module, data = TASKS[config.task](config)
     last = folder / "last.ckpt"
     resume = last if config.resume == "auto" and last.is_file() else None
+    if resume and not zipfile.is_zipfile(resume):
+        raise InputError(f"{resume}: expected a checkpoint to go on from, found a damaged file; pass --resume never")
     print(f"{config.model}: {len(data.train_set)} to learn from, {len(data.validation_set)} held out, in {folder}")
     if resume:
         print(f"going on from {resume}; --resume never starts again")

@@ -8,6 +8,8 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from lite.codecs import build_codec
+from lite.codecs.flip import flip_average
+from lite.errors import ConfigError
 from lite.skeletons import load_skeleton
 from lite.train.config import TrainConfig
 from lite.train.losses import keypoint_mse, keypoint_ohkm
@@ -23,12 +25,17 @@ class TrainingModule(pl.LightningModule):
     Args:
         network: with `.spec`.
         config: of the run.
+        teacher: a network to learn from beside the labels.
     """
 
-    def __init__(self, network: nn.Module, config: TrainConfig) -> None:
+    def __init__(self, network: nn.Module, config: TrainConfig, teacher: nn.Module | None = None) -> None:
         super().__init__()
         self.config = config
         self.network = network
+        self.codec = build_codec(network.spec.codec)
+        for name, values in (("mean", network.spec.mean), ("std", network.spec.std)):
+            self.register_buffer(name, torch.tensor(values).view(1, 3, 1, 1), persistent=False)
+        self._teacher = [teacher.eval().requires_grad_(False)] if teacher is not None else []  # out of checkpoints
         self.average = None
         if config.ema:
             self.average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(config.ema), use_buffers=True)
@@ -38,6 +45,13 @@ class TrainingModule(pl.LightningModule):
     def kept(self) -> nn.Module:
         """The network whose weights are tested and kept; it carries `.spec`."""
         return self.network if self.average is None else self.average.module
+
+    def normalise(self, pixels: Tensor) -> Tensor:
+        """(B, h, w, 3) uint8 RGB -> (B, 3, h, w) float32 as the network takes it."""
+        x = pixels.permute(0, 3, 1, 2).float()
+        if self.network.spec.color_order == "BGR":
+            x = x.flip(1)
+        return ((x - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
 
     def loss(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Losses of a batch by name; `loss` is minimised, the others are logged."""
@@ -63,7 +77,17 @@ class TrainingModule(pl.LightningModule):
         checkpoint["done"] = (self.trainer.current_epoch, batches * self.config.batch_size)
 
     def on_load_checkpoint(self, checkpoint: dict) -> None:
-        """Lets the sampler leave out what the interrupted epoch has seen."""
+        """Lets the sampler leave out what the interrupted epoch has seen.
+
+        Raises:
+            ConfigError: it is the checkpoint of another network, or of one with or without an average.
+        """
+        stored, own = checkpoint["state_dict"], self.state_dict()
+        if {k: v.shape for k, v in stored.items()} != {k: v.shape for k, v in own.items()}:
+            raise ConfigError(
+                f"output: expected a run of {self.config.model} with ema {self.config.ema}, found the checkpoint of "
+                "another; give another --output, or --resume never to begin anew"
+            )
         self.trainer.datamodule.sampler.done = tuple(checkpoint["done"])
 
     def on_validation_epoch_start(self) -> None:
@@ -90,25 +114,14 @@ class PoseModule(TrainingModule):
     """
 
     def __init__(self, network: nn.Module, config: TrainConfig, teacher: nn.Module | None = None) -> None:
-        super().__init__(network, config)
+        super().__init__(network, config, teacher)
         spec = network.spec
-        self.codec = build_codec(spec.codec)
-        skeleton = load_skeleton(spec.skeleton)
-        for name, values in (("mean", spec.mean), ("std", spec.std)):
-            self.register_buffer(name, torch.tensor(values).view(1, 3, 1, 1), persistent=False)
+        self.skeleton = load_skeleton(spec.skeleton)
         # `udp_affine` spans input - 1 px, the decoder gives a grid of input px; labels are on the first.
         height, width = spec.input_hw
         span = (width - 1, height - 1) if spec.crop.affine == "udp" else (width, height)
         self.register_buffer("to_label", torch.tensor(span) / torch.tensor([width, height]), persistent=False)
-        self.register_buffer("flip_indices", torch.tensor(skeleton.flip_indices), persistent=False)
-        self.register_buffer("oks_sigmas", torch.tensor(skeleton.oks_sigmas), persistent=False)
-        self._teacher = [teacher.eval().requires_grad_(False)] if teacher is not None else []  # out of checkpoints
-
-    def normalise(self, pixels: Tensor) -> Tensor:
-        x = pixels.permute(0, 3, 1, 2).float()
-        if self.network.spec.color_order == "BGR":
-            x = x.flip(1)
-        return ((x - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
+        self.register_buffer("oks_sigmas", torch.tensor(self.skeleton.oks_sigmas), persistent=False)
 
     @torch.no_grad()
     def teach(self, x: Tensor) -> Tensor:
@@ -117,7 +130,8 @@ class PoseModule(TrainingModule):
         heatmaps = teacher(x)["heatmaps"].float()
         if self.config.teacher.flip_test:
             mirrored = teacher(x.flip(3))["heatmaps"].float()
-            heatmaps = (heatmaps + mirrored.flip(3)[:, self.flip_indices]) / 2
+            shift = teacher.spec.crop.affine == "classic"
+            heatmaps = flip_average(heatmaps, mirrored, self.skeleton.flip_indices, shift)
         return heatmaps
 
     def loss(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:

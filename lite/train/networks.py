@@ -4,7 +4,7 @@ from torch import nn
 
 from lite.checkpoints import load_network
 from lite.errors import ConfigError
-from lite.models.find import find_weights, resolve_model
+from lite.models.find import find_weights, resolve_model, zoo_row
 from lite.models.zoo import ZOO
 from lite.train.config import TrainConfig
 
@@ -13,12 +13,16 @@ def start_network(config: TrainConfig) -> nn.Module:
     """The network of `config.model`, with the weights of `config.init` or random ones; trainable.
 
     Raises:
-        ConfigError: no such model, or one for another task.
+        ModelError: no such model.
+        ConfigError: one for another task.
     """
-    row = ZOO.get(config.model)
-    if row is None or row.task != config.task:
-        fitting = ", ".join(name for name, one in ZOO.items() if one.task == config.task)
-        raise ConfigError(f"model: expected a {config.task} network of the zoo ({fitting}), found {config.model!r}")
+    row = zoo_row(config.model)
+    if row.task != config.task:
+        fitting = ", ".join([name for name, one in ZOO.items() if one.task == config.task][:3])
+        raise ConfigError(
+            f"model: expected a {config.task} network of the zoo ({fitting}, ...), found {config.model!r}; "
+            "run `hpe-lite models` for the list"
+        )
     network = row.build() if config.init is None else load_named(config.init, config.model)
     return network.train().requires_grad_(True)
 

@@ -3,19 +3,18 @@
 from dataclasses import dataclass
 
 import cv2
-import lightning.pytorch as pl
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import Dataset
 
 from lite.artifact import ArtifactSpec
 from lite.datasets import ImageStore, Person, labelled_people, read_coco
-from lite.errors import ConfigError
 from lite.geometry import box_to_center_scale, classic_affine, flip_points, transform_points, udp_affine
 from lite.models.zoo import ZOO
 from lite.skeletons import load_skeleton
 from lite.train.augment import change_pixels, half_body_box, random_crop_box
 from lite.train.config import DataConfig, TrainConfig
+from lite.train.loaders import TrainingData, held_out_ids
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -41,13 +40,6 @@ def read_entries(data: DataConfig, skeleton: str) -> tuple[list[Entry], list[Ent
         for p in labelled_people(annotations)
     ]
     return [e for is_held, e in entries if not is_held], [e for is_held, e in entries if is_held]
-
-
-def held_out_ids(image_ids: list[int], share: float) -> set[int]:
-    """A fixed random share of the pictures."""
-    ids = sorted(image_ids)
-    order = np.random.default_rng(0).permutation(len(ids))
-    return {ids[i] for i in order[: int(share * len(ids))]}
 
 
 class PoseDataset(Dataset):
@@ -117,81 +109,14 @@ class PoseDataset(Dataset):
         }
 
 
-class EpochSampler(Sampler):
-    """Indices with a fresh draw number each epoch; every data set is seen `weight` times, in a random order.
+class PoseData(TrainingData):
+    """Loaders of a pose run."""
 
-    Order and draws depend on seed and epoch alone, so that a resumed run goes on as it would have.
-    """
+    entries_are = "people with labelled keypoints"
+    dataset = PoseDataset
 
-    def __init__(self, sizes: list[int], weights: list[float], seed: int) -> None:
-        self.sizes, self.weights, self.seed, self.epoch = sizes, weights, seed, 0
-        self.done = (0, 0)  # (epoch, how many of its entries have been trained on); a resumed run leaves them out
-
-    def set_epoch(self, epoch: int) -> None:
-        """Called by Lightning before each epoch."""
-        self.epoch = epoch
-
-    def __len__(self) -> int:
-        return sum(round(size * weight) for size, weight in zip(self.sizes, self.weights))
-
-    def __iter__(self):
-        rng = np.random.default_rng((self.seed, self.epoch))
-        chosen, first = [], 0
-        for size, weight in zip(self.sizes, self.weights):
-            rounds = [rng.permutation(size) for _ in range(int(np.ceil(weight)))]
-            picked = np.concatenate(rounds)[: round(size * weight)] if rounds else np.zeros(0, int)
-            chosen.extend((first + int(i), self.epoch * 1000 + k // max(size, 1)) for k, i in enumerate(picked))
-            first += size
-        order = rng.permutation(len(chosen))
-        return iter([chosen[i] for i in order[self.done[1] if self.done[0] == self.epoch else 0 :]])
-
-
-class PoseData(pl.LightningDataModule):
-    """Loaders of a pose run.
-
-    Raises:
-        ConfigError: no one to learn from.
-        AnnotationError, InputError: files that cannot be read.
-    """
-
-    def __init__(self, config: TrainConfig, spec: ArtifactSpec) -> None:
-        super().__init__()
-        self.config = config
-        train, held = [], []
-        for data in config.data:
-            learn, keep = read_entries(data, spec.skeleton)
-            train.append(learn)
-            held.extend(keep)
-        for data in config.validation:
-            held.extend(read_entries(data, spec.skeleton)[0])
-        if not any(train):
-            files = ", ".join(data.annotations for data in config.data)
-            raise ConfigError(f"data: expected people with labelled keypoints, found none in {files}")
-        self.sampler = EpochSampler([len(e) for e in train], [d.weight for d in config.data], config.seed)
-        self.train_set = PoseDataset([e for entries in train for e in entries], spec, config)
-        self.validation_set = PoseDataset(held, spec, None)
-
-    def _loader(self, dataset: Dataset, sampler: Sampler | None, drop_last: bool) -> DataLoader:
-        workers = self.config.num_workers
-        return DataLoader(
-            dataset,
-            batch_size=self.config.batch_size,
-            sampler=sampler,
-            num_workers=workers,
-            drop_last=drop_last,
-            persistent_workers=False,
-            worker_init_fn=_one_thread,
-        )
-
-    def train_dataloader(self) -> DataLoader:
-        return self._loader(self.train_set, self.sampler, drop_last=len(self.sampler) >= self.config.batch_size)
-
-    def val_dataloader(self) -> DataLoader:
-        return self._loader(self.validation_set, None, drop_last=False)
-
-
-def _one_thread(worker: int) -> None:
-    cv2.setNumThreads(1)
+    def read(self, data: DataConfig, spec: ArtifactSpec) -> tuple[list[Entry], list[Entry]]:
+        return read_entries(data, spec.skeleton)
 
 
 def build_pose_data(config: TrainConfig) -> PoseData:

@@ -1,6 +1,7 @@
 """A run from recipe to weights: it learns, goes on where it stopped, and what it writes loads."""
 
 import csv
+import dataclasses
 import json
 
 import cv2
@@ -11,7 +12,7 @@ import torch
 pytest.importorskip("lightning")
 
 from lite.checkpoints import load_network
-from lite.errors import ConfigError, MissingExtraError
+from lite.errors import ConfigError, InputError, MissingExtraError, ModelError
 from lite.train.config import AugmentConfig, DataConfig, OptimConfig, TeacherConfig, TrainConfig
 from lite.train.fit import train
 from lite.train.module import PoseModule
@@ -117,12 +118,31 @@ def test_a_teacher_who_is_the_start_leaves_the_heatmaps(data, tmp_path):
 def test_wrong_settings_are_named(data, tmp_path):
     with pytest.raises(ConfigError, match=r"model: expected a pose network .* found 'person-nano'"):
         train(TrainConfig(task="pose", model="person-nano", data=[data], output=str(tmp_path)))
+    with pytest.raises(ModelError, match="did you mean pose17-small"):
+        train(TrainConfig(task="pose", model="pose17-smal", data=[data], output=str(tmp_path)))
     with pytest.raises(ConfigError, match="data: expected at least one"):
         TrainConfig(task="pose", model="pose17-small", data=[], output="x")
     with pytest.raises(ConfigError, match=r"augment\.scale"):
         AugmentConfig(scale=(1.5, 0.5))
     with pytest.raises(ConfigError, match="epochs"):
         recipe(data, tmp_path, epochs=0)
+
+
+@pytest.mark.slow
+def test_a_checkpoint_of_another_run_is_refused(data, tmp_path):
+    train(recipe(data, tmp_path, limit=1))
+    with pytest.raises(ConfigError, match="found the checkpoint of another"):
+        train(recipe(data, tmp_path, limit=1, ema=0.0))
+    last = tmp_path / "last.ckpt"
+    last.write_bytes(last.read_bytes()[:-100])
+    with pytest.raises(InputError, match="damaged file; pass --resume never"):
+        train(recipe(data, tmp_path, limit=1))
+
+
+def test_data_of_which_nothing_is_seen(data, tmp_path):
+    sparse = dataclasses.replace(data, weight=0.01)
+    with pytest.raises(ConfigError, match="data: expected people with labelled keypoints, found none"):
+        train(recipe(sparse, tmp_path))
 
 
 def test_without_lightning_the_command_to_install_it(data, tmp_path, monkeypatch):

@@ -11,7 +11,8 @@ import torch
 from lite.errors import ConfigError
 from lite.models.lite_hrnet import pose_spec
 from lite.train.config import AugmentConfig, DataConfig, TrainConfig
-from lite.train.pose_data import EpochSampler, PoseData, PoseDataset, held_out_ids, read_entries
+from lite.train.loaders import EpochSampler, held_out_ids
+from lite.train.pose_data import PoseData, PoseDataset, read_entries
 
 SPEC = pose_spec("pose17-small", (256, 192))
 POINTS = [[40 + 6 * (i % 5), 30 + 10 * (i // 5)] for i in range(17)]
