@@ -10,11 +10,19 @@ from typing import Literal
 from lite.errors import ConfigError
 
 DRAW_PARTS = ("skeleton", "points", "boxes")
+# OpenCV refuses thicker lines; torch crashes when asked for many thousand threads.
+MOST_DRAWN_PX = 10_000
+MOST_THREADS = 1024
 
 
 def _at_least(key: str, value: float | None, least: float) -> None:
     if value is not None and not value >= least:
         raise ConfigError(f"{key}: expected at least {least}, found {value}")
+
+
+def _at_most(key: str, value: float | None, most: float) -> None:
+    if value is not None and not value <= most:
+        raise ConfigError(f"{key}: expected at most {most}, found {value}")
 
 
 def _within(key: str, value: float, low: float, high: float) -> None:
@@ -79,6 +87,7 @@ class DeviceConfig:
         _at_least("batch_size", self.batch_size, 1)
         _at_least("frame_batch", self.frame_batch, 1)
         _at_least("threads", self.threads, 1)
+        _at_most("threads", self.threads, MOST_THREADS)
         if not self.device:
             raise ConfigError("device: expected auto, cpu, cuda or cuda:N, found nothing")
 
@@ -135,8 +144,9 @@ class DrawConfig:
             for part in self.draw.split(","):
                 _one_of("draw", part.strip(), (*DRAW_PARTS, "none"))
         _within("kpt_thr", self.kpt_thr, 0, 1)
-        _at_least("radius", self.radius, 1)
-        _at_least("thickness", self.thickness, 1)
+        for key, value in (("radius", self.radius), ("thickness", self.thickness)):
+            _at_least(key, value, 1)
+            _at_most(key, value, MOST_DRAWN_PX)
 
     @property
     def parts(self) -> frozenset[str]:

@@ -66,10 +66,9 @@ class ImageStore:
         if self._members is None:
             try:
                 return (self.path / name).read_bytes()
-            except OSError as problem:
-                raise InputError(
-                    f"{self.path / name}: expected a picture, cannot read it ({problem.strerror})"
-                ) from problem
+            except (OSError, ValueError) as problem:  # ValueError: a name no file can have
+                why = getattr(problem, "strerror", None) or problem
+                raise InputError(f"{self.path / name}: expected a picture, cannot read it ({why})") from problem
         if name not in self._members:
             raise InputError(
                 f"{self.path}: holds no picture {name}; check that this is the tar file of the annotations"
@@ -89,7 +88,10 @@ class ImageStore:
         """
         data = np.frombuffer(self.read_bytes(name), np.uint8)
         flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
-        pixels = cv2.imdecode(data, flags) if data.size else None
+        try:
+            pixels = cv2.imdecode(data, flags) if data.size else None
+        except cv2.error:  # a header with a size it refuses
+            pixels = None
         if pixels is None:
             raise InputError(f"{self.path}: {name} is no readable picture ({data.size} bytes)")
         return cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)

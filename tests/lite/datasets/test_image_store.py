@@ -1,7 +1,9 @@
 """Pictures come back the same from a folder, a tar file, and another process."""
 
 import pickle
+import struct
 import tarfile
+import zlib
 
 import cv2
 import numpy as np
@@ -56,3 +58,15 @@ def test_wrong_stores_and_names_are_named(stores, tmp_path):
     (tmp_path / "not.tar").write_bytes(b"x" * 2000)
     with pytest.raises(InputError, match="uncompressed tar"):
         ImageStore(tmp_path / "not.tar")
+
+
+def test_sizes_and_names_that_cannot_be_are_refused(tmp_path):
+    header = struct.pack(">II5B", 60000, 60000, 8, 2, 0, 0, 0)
+    chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(bytes(9))), (b"IEND", b""))
+    body = (
+        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data)) for name, data in chunks
+    )
+    (tmp_path / "huge.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(body))
+    for name in ("huge.png", "a\0b.png"):
+        with pytest.raises(InputError, match="picture"):
+            ImageStore(tmp_path).read(name)
