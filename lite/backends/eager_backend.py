@@ -4,15 +4,15 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import nn
 
 from lite.artifact import ArtifactSpec
-from lite.backends.base import check_pixels, empty_outputs
 from lite.backends.cpu_convolution import pack_convolutions
 from lite.backends.devices import choose_device, has_fast_bfloat16
 from lite.backends.fold import fold_batch_norm
+from lite.backends.torch_module import TorchModuleBackend
+from lite.errors import ModelError
 from lite.graph import DTYPES, PixelGraph, output_specs
 
 # From this many parameters on the time is in large matrix products, where a device with bfloat16 hardware is several
@@ -23,27 +23,11 @@ SMALL_BUT_AS_GOOD = ("pose17-small",)
 LARGEST_BATCH = 1024
 
 
-class EagerBackend:
-    """See `lite.backends.base.Backend`."""
+class EagerBackend(TorchModuleBackend):
+    """A pixel graph; `why` it runs in its mode is part of `describe`."""
 
     def __init__(self, graph: PixelGraph, device: torch.device, why: str) -> None:
-        self.graph = graph
-        self.spec: ArtifactSpec = graph.spec
-        self.device = str(device)
-        self.describe = f"{self.spec.model}, eager {self.spec.mode} ({why}) on {device}"
-
-    @torch.inference_mode()
-    def run(self, pixels: np.ndarray) -> dict[str, np.ndarray]:
-        """Outputs of a batch of (B, h, w, 3) uint8 RGB crops."""
-        check_pixels(self.spec, pixels)
-        if len(pixels) == 0:
-            return empty_outputs(self.spec)
-        outputs = self.graph(torch.from_numpy(np.ascontiguousarray(pixels)).to(self.device))
-        return {name: value.cpu().numpy() for name, value in outputs.items()}
-
-    def close(self) -> None:
-        """Drop the network."""
-        del self.graph
+        super().__init__(graph, graph.spec, device, f"eager {graph.spec.mode} ({why})")
 
 
 def choose_mode(network: nn.Module, mode: str, device: torch.device) -> tuple[str, str]:
@@ -65,6 +49,11 @@ def build_graph(network: nn.Module, *, mode: str = "float32", flip_test: bool | 
     from lite.skeletons import load_skeleton
 
     spec: ArtifactSpec = network.spec
+    if spec.task == "features":
+        raise ModelError(
+            f"{spec.model}: expected a network with a head, found a bare trunk; train a head on it first, or give a "
+            "checkpoint that has one"
+        )
     flip_test = spec.flip_test if flip_test is None else flip_test
     spec = replace(spec, mode=mode, flip_test=flip_test, batch_range=(1, LARGEST_BATCH))
     merge_flip = None

@@ -80,9 +80,14 @@ def vet_archive(file: IO[bytes], name: str) -> None:
         )
     _expect_members(inner, MEMBERS, name)
     reader = _reader(file, name)
-    for member in ("data/weights/model_weights_config.json", "data/constants/model_constants_config.json"):
-        _vet_payloads(_json(reader, inner, member, name), name)
-    _vet_program(_json(reader, inner, "models/model.json", name), name)
+    try:
+        for member in ("data/weights/model_weights_config.json", "data/constants/model_constants_config.json"):
+            _vet_payloads(_json(reader, inner, member, name), name)
+        _vet_program(_json(reader, inner, "models/model.json", name), name)
+    except (AttributeError, TypeError, KeyError, ValueError, RecursionError) as problem:
+        raise ArtifactError(
+            f"{name}: its description of the program is damaged ({type(problem).__name__}); export the model again"
+        ) from None
     if inner["data/sample_inputs/model.pt"] > LARGEST_SAMPLE:
         raise UnsafeFileError(f"{name}: its sample inputs are {inner['data/sample_inputs/model.pt']} bytes; {_REMEDY}")
     sample = reader.get_record("data/sample_inputs/model.pt")

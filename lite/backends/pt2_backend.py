@@ -3,42 +3,26 @@
 import hashlib
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from lite.artifact import ArtifactSpec, read_spec
-from lite.backends.base import check_pixels, empty_outputs
 from lite.backends.cpu_convolution import pack_program
 from lite.backends.devices import choose_device
 from lite.backends.pt2_archive import vet_archive
+from lite.backends.torch_module import TorchModuleBackend
 from lite.errors import ArtifactError, ConfigError
 
 TASK_OUTPUTS = {"pose": ["keypoints", "scores"], "detect": ["boxes", "scores", "labels"]}
 
 
-class Pt2Backend:
-    """See `lite.backends.base.Backend`."""
+class Pt2Backend(TorchModuleBackend):
+    """An exported program."""
 
     def __init__(self, program: torch.export.ExportedProgram, spec: ArtifactSpec, device: torch.device) -> None:
-        self.module = program.module().to(memory_format=torch.channels_last)
+        module = program.module().to(memory_format=torch.channels_last)
         if device.type == "cpu" and spec.mode == "float32":
-            pack_program(self.module)
-        self.spec = spec
-        self.device = str(device)
-        self.describe = f"{spec.model}, pt2 {spec.mode} on {device}"
-
-    @torch.inference_mode()
-    def run(self, pixels: np.ndarray) -> dict[str, np.ndarray]:
-        """Outputs of a batch of (B, h, w, 3) uint8 RGB crops."""
-        check_pixels(self.spec, pixels)
-        if len(pixels) == 0:
-            return empty_outputs(self.spec)
-        outputs = self.module(torch.from_numpy(np.ascontiguousarray(pixels)).to(self.device))
-        return {name: value.cpu().numpy() for name, value in outputs.items()}
-
-    def close(self) -> None:
-        """Drop the program."""
-        del self.module
+            pack_program(module)
+        super().__init__(module, spec, device, f"pt2 {spec.mode}")
 
 
 def open(

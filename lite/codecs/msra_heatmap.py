@@ -10,7 +10,15 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from lite.codecs.peaks import BlurredMaximum, blurred_window, find_peaks, gaussian_kernel, read_cells, settle
+from lite.codecs.peaks import (
+    BlurredMaximum,
+    blurred_window,
+    check_maps,
+    find_peaks,
+    gaussian_kernel,
+    read_cells,
+    settle,
+)
 from lite.errors import ConfigError
 
 FLOOR = 1e-10  # the blurred map is raised to this before the logarithm
@@ -97,6 +105,7 @@ class MSRAHeatmap(nn.Module):
         Returns:
             keypoints (B, K, 2) float32 px of the crop; scores (B, K) float32, the raw maxima.
         """
+        check_maps(heatmaps, self.heatmap_hw)
         column, row, scores = find_peaks(heatmaps)
         peak = torch.stack([column, row], dim=-1).float()  # (B, K, 2)
         if self.refine == "none":

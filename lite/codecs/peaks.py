@@ -12,7 +12,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from lite.errors import ConfigError
+from lite.errors import ConfigError, ModelError
 
 Border = Literal["zero", "reflect"]
 
@@ -39,6 +39,18 @@ def gaussian_kernel(size: int) -> tuple[float, ...]:
     sigma = 0.3 * ((size - 1) * 0.5 - 1) + 0.8
     weights = [math.exp(-((i - size // 2) ** 2) / (2 * sigma**2)) for i in range(size)]
     return tuple(weight / sum(weights) for weight in weights)
+
+
+def check_maps(heatmaps: Tensor, heatmap_hw: tuple[int, int]) -> None:
+    """Refuse maps of another size, which would be decoded to wrong places.
+
+    Raises:
+        ModelError: not (B, K, H, W) of this size.
+    """
+    if heatmaps.ndim != 4 or tuple(heatmaps.shape[2:]) != heatmap_hw:
+        height, width = heatmap_hw
+        found = tuple(heatmaps.shape)
+        raise ModelError(f"heatmaps: expected (B, K, {height}, {width}), found {found}; check the network's input size")
 
 
 def find_peaks(heatmaps: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -73,14 +73,14 @@ class PointBoxes(nn.Module):
 
         Returns:
             boxes (B, n, 4) float32 xyxy canvas px, scores (B, n) float32, labels (B, n) int64, with n = max_candidates;
-            places without a candidate above `score_thr` have score 0 and an empty box.
+            places without a finite candidate above `score_thr` have score 0 and an empty box.
         """
         levels = [self._level(*level, canvas_hw) for level in zip(cls, reg, self.strides, strict=True)]
         boxes, scores, labels = (torch.cat(parts, 1) for parts in zip(*levels))
         scores, order = scores.topk(min(self.max_candidates, scores.shape[1]), dim=1)
         boxes = boxes.gather(1, order.unsqueeze(2).expand(-1, -1, 4))
         labels = labels.gather(1, order)
-        empty = scores <= self.score_thr
+        empty = ~((scores > self.score_thr) & boxes.isfinite().all(2))  # also where a score is not a number
         scores = scores.masked_fill(empty, 0.0)
         boxes = boxes.masked_fill(empty.unsqueeze(2), 0.0)
         short = self.max_candidates - scores.shape[1]

@@ -7,7 +7,16 @@ Coordinate Representation" (DARK); mmpose 1.x `codecs/udp_heatmap.py`, mmpose 0.
 import torch
 from torch import Tensor, nn
 
-from lite.codecs.peaks import BlurredMaximum, Border, blurred_window, find_peaks, gaussian_kernel, read_cells, settle
+from lite.codecs.peaks import (
+    BlurredMaximum,
+    Border,
+    blurred_window,
+    check_maps,
+    find_peaks,
+    gaussian_kernel,
+    read_cells,
+    settle,
+)
 from lite.errors import ConfigError
 
 FLOOR, CEILING = 1e-3, 50.0  # the map is cut to this range before the logarithm
@@ -98,6 +107,7 @@ class UDPHeatmap(nn.Module):
         Returns:
             keypoints (B, K, 2) float32 px of the crop (see the class); scores (B, K) float32, the raw maxima.
         """
+        check_maps(heatmaps, self.heatmap_hw)
         column, row, scores = find_peaks(heatmaps)
         peak = torch.stack([column, row], dim=-1).float()  # (B, K, 2)
         return settle(peak, self._step(heatmaps, column, row, scores), scores, self.to_input), scores

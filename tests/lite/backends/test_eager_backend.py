@@ -11,6 +11,7 @@ from torch import nn
 from lite.backends import open_backend
 from lite.backends.devices import choose_device, has_fast_bfloat16
 from lite.backends.eager_backend import choose_mode
+from lite.checkpoints import read_state_dict
 from lite.errors import ConfigError, ModelError
 
 
@@ -38,6 +39,13 @@ def test_bfloat16_is_close_but_not_equal(tiny: Path, crops: np.ndarray) -> None:
     exact = open_backend(tiny, mode="float32").run(crops)["scores"]
     rough = open_backend(tiny, mode="bfloat16").run(crops)["scores"]
     assert 1e-4 < np.abs(exact - rough).max() < 0.3
+
+
+def test_a_bare_trunk_cannot_run(tiny: Path, tmp_path: Path) -> None:
+    state = {name: tensor for name, tensor in read_state_dict(tiny)[0].items() if name.startswith("backbone.")}
+    torch.save(state, tmp_path / "trunk.pth")
+    with pytest.raises(ModelError, match="expected a network with a head, found a bare trunk"):
+        open_backend(tmp_path / "trunk.pth")
 
 
 def test_the_embedded_detector(root: Path) -> None:

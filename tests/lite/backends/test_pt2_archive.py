@@ -258,6 +258,19 @@ def test_expression_check_is_quick_on_a_long_number(toy_pt2: Path) -> None:
         vet(edit(toy_pt2, "models/model.json", change))
 
 
+@pytest.mark.parametrize("value", [[], {"config": []}, {"config": {"w": []}}, {"config": None}, 7])
+def test_descriptions_of_another_form_are_damage(toy_pt2: Path, value: object) -> None:
+    for member in ("data/weights/model_weights_config.json", "data/constants/model_constants_config.json"):
+        with pytest.raises(ArtifactError, match="damaged"):
+            vet(rewrite(toy_pt2, {member: json.dumps(value).encode()}))
+
+
+@pytest.mark.parametrize("value", [[], None, {"in_spec": "{"}, {"in_spec": '{"type": null}'}])
+def test_programs_of_another_form_are_damage(toy_pt2: Path, value: object) -> None:
+    with pytest.raises(ArtifactError, match="damaged"):
+        vet(rewrite(toy_pt2, {"models/model.json": json.dumps(value).encode()}))
+
+
 def test_operators() -> None:
     for target in (
         "aten.conv2d.default",

@@ -110,6 +110,17 @@ def test_nobody_is_zeros_and_short_canvases_are_filled_up():
     assert [part.shape for part in empty] == [(0, 4), (0,), (0,)]
 
 
+@pytest.mark.parametrize("broken", [float("nan"), float("inf"), -float("inf")])
+def test_what_is_not_finite_is_no_box(broken):
+    cls = [torch.full((1, 1, side, side), -20.0) for side in (8, 4, 2)]
+    reg = [torch.ones(1, 4, side, side) for side in (8, 4, 2)]
+    cls[0][0, 0, 0] = torch.tensor([5.0, float("nan"), 5.0, 5.0, 5.0, 5.0, 5.0, 5.0])
+    reg[0][0, 1, 0, 2:] = broken
+    boxes, scores, _ = PointBoxes().decode(cls, reg, (64, 64))
+    assert boxes.isfinite().all() and scores.isfinite().all()
+    assert (scores > 0).sum() == (1 if broken != broken else 7)
+
+
 def test_boxes_are_clipped_to_the_canvas():
     cls = [torch.zeros(1, 1, side, side) for side in (8, 4, 2)]
     reg = [torch.full((1, 4, side, side), 1000.0) for side in (8, 4, 2)]

@@ -10,7 +10,7 @@ from lite import geometry
 from lite.codecs import build_codec
 from lite.codecs.peaks import BlurredMaximum, blurred_window, find_peaks, gaussian_kernel
 from lite.codecs.udp_heatmap import UDPHeatmap
-from lite.errors import ConfigError
+from lite.errors import ConfigError, ModelError
 
 INPUT_HW, MAP_HW = (256, 192), (64, 48)
 
@@ -188,6 +188,14 @@ def test_keypoints_and_scores_are_finite_whatever_the_maps(border):
         torch.testing.assert_close(keypoints[0, i], nothing)
     near = torch.tensor([[20, 30], [0, 0], [47, 63], [47, 0], [0, 63]]) * torch.tensor([192 / 47, 256 / 63])
     assert torch.all((keypoints[0, 6:11] - near).abs() < 3)  # within a cell of the corner they peak in
+
+
+@pytest.mark.parametrize("codec", ["udp_heatmap", "msra_heatmap"])
+def test_maps_of_another_size_are_refused(codec):
+    made = build_codec({"name": codec, "input_hw": [64, 48], "heatmap_hw": [16, 12]})
+    for shape in ((2, 3, 12, 16), (3, 16, 12), (2, 3, 16, 16)):
+        with pytest.raises(ModelError, match=r"heatmaps: expected \(B, K, 16, 12\), found"):
+            made.decode(torch.zeros(shape))
 
 
 def test_max_step_holds_the_point_near_its_cell():
