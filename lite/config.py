@@ -5,6 +5,7 @@ Imports neither torch nor OpenCV, so that `--help` answers at once.
 
 import dataclasses
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from lite.errors import ConfigError
@@ -23,6 +24,13 @@ def _at_least(key: str, value: float | None, least: float) -> None:
 def _at_most(key: str, value: float | None, most: float) -> None:
     if value is not None and not value <= most:
         raise ConfigError(f"{key}: expected at most {most}, found {value}")
+
+
+def _a_folder(key: str, value: str | None) -> None:
+    if value is not None and not Path(value).is_dir():
+        raise ConfigError(
+            f"{key}: expected a folder, found {'a file' if Path(value).exists() else 'nothing'} at {value}"
+        )
 
 
 def _within(key: str, value: float, low: float, high: float) -> None:
@@ -88,6 +96,7 @@ class DeviceConfig:
         _at_least("frame_batch", self.frame_batch, 1)
         _at_least("threads", self.threads, 1)
         _at_most("threads", self.threads, MOST_THREADS)
+        _a_folder("checkpoints", self.checkpoints)
         if not self.device:
             raise ConfigError("device: expected auto, cpu, cuda or cuda:N, found nothing")
 
@@ -221,6 +230,9 @@ class ModelsConfig:
 
     json: bool = False
     checkpoints: str | None = None
+
+    def __post_init__(self) -> None:
+        _a_folder("checkpoints", self.checkpoints)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,7 +22,8 @@ def plan_outputs(items: Sequence[Item], output: Path, inputs: Iterable[str]) -> 
     the full name `1.png` is kept, and after that the name of the input folder goes in front.
 
     Raises:
-        ConfigError: the output is an input folder or inside one, or a result would land beside a source.
+        ConfigError: the output is an input folder or inside one, a result would land beside a source, or replace a file
+            in a folder that no earlier run wrote.
     """
     _refuse_sources(output, inputs)
     stems = [output / stem for stem in _unique_stems(items)]
@@ -34,7 +35,19 @@ def plan_outputs(items: Sequence[Item], output: Path, inputs: Iterable[str]) -> 
             )
     if output.exists() and not output.is_dir():
         raise ConfigError(f"output: expected a folder, found the file {output}")
+    if not (output / RUN_FILE).exists():
+        _refuse_strangers(stems)
     return stems
+
+
+def _refuse_strangers(stems: Iterable[Path]) -> None:
+    """A file that no earlier run wrote may be somebody's picture."""
+    for stem in stems:
+        for suffix in RESULT_SUFFIXES:
+            if os.path.lexists(f"{stem}{suffix}"):
+                raise ConfigError(
+                    f"output: {stem}{suffix} is there already and not from an earlier run; choose another folder"
+                )
 
 
 def _refuse_sources(output: Path, inputs: Iterable[str]) -> None:

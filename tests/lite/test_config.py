@@ -2,7 +2,7 @@
 
 import pytest
 
-from lite.config import InferConfig
+from lite.config import InferConfig, ModelsConfig
 from lite.errors import ConfigError
 
 
@@ -55,3 +55,13 @@ def test_detector_settings_that_exclude_each_other():
     with pytest.raises(ConfigError, match="found both"):
         InferConfig(input="a", detector="person-nano", det_checkpoint="x.pth")
     assert InferConfig(input="a", det_config="x.py", det_checkpoint="x.pth").det_config == "x.py"
+
+
+@pytest.mark.parametrize("place", ["nowhere", "file"])
+def test_checkpoints_must_be_a_folder(tmp_path, place):
+    (tmp_path / "file").touch()
+    for kind in (InferConfig, ModelsConfig):
+        fields = {"input": "photos"} if kind is InferConfig else {}
+        assert kind(**fields, checkpoints=str(tmp_path)).checkpoints == str(tmp_path)
+        with pytest.raises(ConfigError, match="checkpoints: expected a folder"):
+            kind(**fields, checkpoints=str(tmp_path / place))

@@ -71,3 +71,14 @@ def test_names_too_long_for_an_ending_are_cut_and_stay_apart():
 
 def test_a_listed_folder_without_a_name_has_a_place_as_well():
     assert _plan(["."]) == ["unnamed"]
+
+
+def test_a_file_that_no_run_wrote_is_kept(tmp_path):
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "a.png").touch()
+    (tmp_path / "a.jpg").touch()
+    arguments = (list_pictures([tmp_path / "photos"]), tmp_path, [str(tmp_path / "photos")])
+    with pytest.raises(ConfigError, match=r"a\.jpg is there already and not from an earlier run"):
+        plan_outputs(*arguments)
+    (tmp_path / "run.json").touch()  # an earlier run was here: its results may be replaced
+    assert plan_outputs(*arguments) == [tmp_path / "a"]
