@@ -73,7 +73,13 @@ def _output(config: ExportConfig, spec: ArtifactSpec) -> Path:
     output = Path(config.output) if config.output else Path("checkpoints") / name
     if output.exists() and not config.overwrite:
         raise ConfigError(f"output: {output} is there already; give another --output or pass --overwrite")
-    output.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=output.parent).close()
+    except OSError as problem:
+        raise ConfigError(
+            f"output: expected a folder that can be written, found {output.parent} ({problem.strerror})"
+        ) from None
     return output
 
 

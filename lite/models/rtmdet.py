@@ -337,8 +337,7 @@ def detector_spec(name: str, input_hw: tuple[int, int], labels: tuple[str, ...],
         "min_box_px": 0.0,
         **codec,
     }
-    if min(input_hw) < 32 or input_hw[0] % 32 or input_hw[1] % 32:
-        raise ModelError(f"{name}: the canvas must have sides that are multiples of 32, found {tuple(input_hw)}")
+    _check_canvas(name, input_hw)
     n = numbers["max_candidates"]
     return ArtifactSpec(
         task="detect",
@@ -358,6 +357,11 @@ def detector_spec(name: str, input_hw: tuple[int, int], labels: tuple[str, ...],
         person_label=person_label,
         licence="Apache-2.0",
     )
+
+
+def _check_canvas(name: str, input_hw: tuple[int, int]) -> None:
+    if any(side < 32 or side % 32 for side in input_hw):
+        raise ModelError(f"{name}: the canvas must have sides that are multiples of 32, found {tuple(input_hw)}")
 
 
 def match_rtmdet(state: Mapping[str, Any]) -> bool:
@@ -470,6 +474,7 @@ def _spec(meta: Mapping[str, Any], name: str, sizes: RTMDetSizes, input_hw: tupl
     if "hpe_lite_spec" in meta:
         own = meta["hpe_lite_spec"]
         spec = spec_from_dict(json.loads(own) if isinstance(own, str) else own, "hpe_lite_spec")
+        _check_canvas(name, input_hw or spec.input_hw)
         return replace(spec, input_hw=tuple(input_hw)) if input_hw else spec
     side = 320 if sizes.depthwise else 640
     return detector_spec(name, tuple(input_hw or (side, side)), class_names(meta, sizes.num_classes))

@@ -87,6 +87,13 @@ def test_nothing_is_left_when_conversion_breaks(tiny: Path, tmp_path: Path, monk
     assert left_in(tmp_path) == []
 
 
+@pytest.mark.parametrize("folder", ["file", "file/deeper", "/proc"])
+def test_a_folder_that_cannot_be_written(tiny: Path, tmp_path: Path, folder: str) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError, match="output: expected a folder that can be written, found"):
+        export(ExportConfig(checkpoint=str(tiny), output=str(tmp_path / folder / "x.pt2")))
+
+
 def test_a_file_in_the_way(exported: Path, tiny: Path) -> None:
     with pytest.raises(ConfigError, match="--overwrite"):
         export(ExportConfig(checkpoint=str(tiny), output=str(exported)))

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from lite.checkpoints import load_network
 from lite.errors import CheckpointError, ModelError
 from lite.models.rtmdet import (
     ZOO_ROWS,
@@ -198,3 +199,10 @@ def test_embedded_weights_are_whole(root):
         state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
         network = rtmdet_from_state_dict(state, file.metadata())
     assert (network.spec.model, network.spec.input_hw, network.spec.labels) == ("person-nano", (320, 320), ("person",))
+
+
+def test_a_canvas_of_our_own_files_is_checked_when_they_are_loaded(root):
+    path = root / "checkpoints" / "person-nano.safetensors"
+    assert load_network(path, input_hw=(416, 256)).spec.input_hw == (416, 256)
+    with pytest.raises(ModelError, match=r"multiples of 32, found \(330, 320\)"):
+        load_network(path, input_hw=(330, 320))
