@@ -21,7 +21,8 @@ from onnx import numpy_helper
 from safetensors.torch import save_file
 from torch import nn
 
-from lite.models.rtmdet import STRIDES, ConvModule, RTMDet, rtmdet
+from lite.models.cspnext import ConvModule
+from lite.models.rtmdet import STRIDES, RTMDet, rtmdet
 
 TOLERANCE = 2e-3  # px and logits; the two runtimes sum in different orders
 

@@ -109,7 +109,7 @@ def open(
     graph = build_graph(network, mode=chosen, flip_test=flip_test)
     graph.to(target, memory_format=torch.channels_last)
     if target.type == "cpu" and chosen == "float32":
-        from lite.models.rtmdet import ConvModule
+        from lite.models.cspnext import ConvModule
 
         pack_convolutions(graph.network, {ConvModule: "swish"})
     return EagerBackend(graph, target, why)

@@ -1,10 +1,10 @@
-"""RTMDet, the person detector: CSPNeXt trunk, PAFPN neck and the head with separate batch norms.
+"""RTMDet, the person detector: CSPNeXt trunk (cspnext.py), PAFPN neck and the head with separate batch norms.
 
 `forward(x)` takes a normalised canvas and returns, per stride 8, 16 and 32, class logits and distances to the four
 sides of a box; `lite.codecs.point_boxes` turns them into boxes. Key names are those of mmdetection, so its files load
 as they are.
 
-Source: mmdetection 3.3.0, models/{backbones/cspnext,necks/cspnext_pafpn,dense_heads/rtmdet_head}.py.
+Source: mmdetection 3.3.0, models/{necks/cspnext_pafpn,dense_heads/rtmdet_head}.py.
 """
 
 import json
@@ -19,6 +19,7 @@ from torch.nn import functional as F
 
 from lite.artifact import ArtifactSpec, LetterboxRule, OutputSpec, spec_from_dict
 from lite.errors import CheckpointError, ModelError
+from lite.models.cspnext import EPS, ConvModule, CSPLayer, CSPNeXt, conv3x3
 from lite.models.rtmdet_rows import COCO80, ZOO_ROWS
 from lite.models.strict import load_strictly
 
@@ -27,7 +28,6 @@ __all__ = ["ZOO_ROWS", "RTMDet", "RTMDetSizes", "match_rtmdet", "rtmdet", "rtmde
 STRIDES = (8, 16, 32)
 MEAN_BGR = (103.53, 116.28, 123.675)
 STD_BGR = (57.375, 57.12, 58.395)
-EPS = 1e-5  # every released configuration; mmdetection's own default of 1e-3 is never used by them
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,129 +78,6 @@ SIZES: dict[str, dict[str, Any]] = {
 }
 
 
-class ConvModule(nn.Module):
-    """Convolution, batch norm, SiLU."""
-
-    def __init__(
-        self, inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1, eps: float = EPS
-    ) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, groups=groups, bias=False)
-        self.bn = nn.BatchNorm2d(outputs, eps=eps)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.silu(self.bn(self.conv(x)))
-
-
-class DepthwiseSeparable(nn.Module):
-    """Depthwise then pointwise `ConvModule`."""
-
-    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int = 1, eps: float = EPS) -> None:
-        super().__init__()
-        self.depthwise_conv = ConvModule(inputs, inputs, kernel, stride, groups=inputs, eps=eps)
-        self.pointwise_conv = ConvModule(inputs, outputs, 1, eps=eps)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.pointwise_conv(self.depthwise_conv(x))
-
-
-def _conv(depthwise: bool, inputs: int, outputs: int, stride: int, eps: float) -> nn.Module:
-    """A 3x3 convolution of the kind the model uses."""
-    return (DepthwiseSeparable if depthwise else ConvModule)(inputs, outputs, 3, stride, eps=eps)
-
-
-class Block(nn.Module):
-    """CSPNeXt block: 3x3, then 5x5 depthwise separable, and the input added if `add`."""
-
-    def __init__(self, width: int, add: bool, depthwise: bool, eps: float) -> None:
-        super().__init__()
-        self.conv1 = _conv(depthwise, width, width, 1, eps)
-        self.conv2 = DepthwiseSeparable(width, width, 5, eps=eps)
-        self.add = add
-
-    def forward(self, x: Tensor) -> Tensor:
-        y = self.conv2(self.conv1(x))
-        return y + x if self.add else y
-
-
-class ChannelAttention(nn.Module):
-    """Each channel scaled by a hard sigmoid of the channel means."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.fc = nn.Conv2d(width, width, 1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x * F.hardsigmoid(self.fc(x.mean((2, 3), keepdim=True)))
-
-
-class CSPLayer(nn.Module):
-    """Half the channels through the blocks, half past them, joined by a 1x1 convolution."""
-
-    def __init__(
-        self, inputs: int, outputs: int, depth: int, *, add: bool, attention: bool, depthwise: bool, eps: float
-    ) -> None:
-        super().__init__()
-        half = outputs // 2
-        self.main_conv = ConvModule(inputs, half, 1, eps=eps)
-        self.short_conv = ConvModule(inputs, half, 1, eps=eps)
-        self.final_conv = ConvModule(2 * half, outputs, 1, eps=eps)
-        self.blocks = nn.Sequential(*(Block(half, add, depthwise, eps) for _ in range(depth)))
-        if attention:
-            self.attention = ChannelAttention(2 * half)
-        self.has_attention = attention
-
-    def forward(self, x: Tensor) -> Tensor:
-        short = self.short_conv(
-            x
-        )  # first, as in the published graphs: scripts/convert_rtmdet_onnx.py relies on the order
-        y = torch.cat((self.blocks(self.main_conv(x)), short), 1)
-        return self.final_conv(self.attention(y) if self.has_attention else y)
-
-
-class SPP(nn.Module):
-    """Max pools of 5, 9 and 13 px beside the input. A 9 px pool is two of 5 px in a row, a 13 px pool three."""
-
-    def __init__(self, width: int, eps: float) -> None:
-        super().__init__()
-        self.conv1 = ConvModule(width, width // 2, 1, eps=eps)
-        self.conv2 = ConvModule(width // 2 * 4, width, 1, eps=eps)
-
-    def forward(self, x: Tensor) -> Tensor:
-        pooled = [self.conv1(x)]
-        for _ in range(3):
-            pooled.append(F.max_pool2d(pooled[-1], 5, 1, 2))
-        return self.conv2(torch.cat(pooled, 1))
-
-
-class CSPNeXt(nn.Module):
-    """Trunk: maps at strides 8, 16 and 32."""
-
-    def __init__(self, sizes: RTMDetSizes) -> None:
-        super().__init__()
-        eps = sizes.bn_eps[0]
-        half, first, *stages = sizes.widths
-        self.stem = nn.Sequential(
-            ConvModule(3, half, 3, 2, eps=eps), ConvModule(half, half, 3, eps=eps), ConvModule(half, first, 3, eps=eps)
-        )
-        inputs = first
-        for i, (width, depth) in enumerate(zip(stages, sizes.depths, strict=True), start=1):
-            last = i == len(stages)
-            parts = [_conv(sizes.depthwise, inputs, width, 2, eps)]
-            if last:
-                parts.append(SPP(width, eps))
-            parts.append(
-                CSPLayer(width, width, depth, add=not last, attention=True, depthwise=sizes.depthwise, eps=eps)
-            )
-            self.add_module(f"stage{i}", nn.Sequential(*parts))
-            inputs = width
-
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        c3 = self.stage2(self.stage1(self.stem(x)))  # (B, c3, h/8, w/8)
-        c4 = self.stage3(c3)  # (B, c4, h/16, w/16)
-        return c3, c4, self.stage4(c4)  # (B, c5, h/32, w/32)
-
-
 class PAFPN(nn.Module):
     """Neck: top-down then bottom-up; the bottom-up pass joins the reduced maps, not the trunk's own."""
 
@@ -215,7 +92,7 @@ class PAFPN(nn.Module):
             )
 
         def conv(inputs: int, outputs: int, stride: int) -> nn.Module:
-            return _conv(sizes.depthwise, inputs, outputs, stride, eps)
+            return conv3x3(sizes.depthwise, inputs, outputs, stride, eps)
 
         self.reduce_layers = nn.ModuleList([ConvModule(c5, c4, 1, eps=eps), ConvModule(c4, c3, 1, eps=eps)])
         self.top_down_blocks = nn.ModuleList([csp(2 * c4, c4), csp(2 * c3, c3)])
@@ -252,8 +129,8 @@ class SepBNHead(nn.Module):
         def tower() -> nn.ModuleList:
             levels = nn.ModuleList(
                 nn.Sequential(
-                    _conv(sizes.depthwise, sizes.neck_width, width, 1, eps),
-                    _conv(sizes.depthwise, width, width, 1, eps),
+                    conv3x3(sizes.depthwise, sizes.neck_width, width, 1, eps),
+                    conv3x3(sizes.depthwise, width, width, 1, eps),
                 )
                 for _ in STRIDES
             )
@@ -295,7 +172,7 @@ class RTMDet(nn.Module):
     def __init__(self, sizes: RTMDetSizes) -> None:
         super().__init__()
         self.sizes = sizes
-        self.backbone = CSPNeXt(sizes)
+        self.backbone = CSPNeXt(sizes.widths, sizes.depths, sizes.depthwise, sizes.bn_eps[0])
         self.neck = PAFPN(sizes)
         self.bbox_head = SepBNHead(sizes)
 

@@ -7,7 +7,7 @@ from torch import nn
 from lite.backends.cpu_convolution import PackedConvolution, pack_convolutions, pack_program, packed
 from lite.backends.fold import fold_batch_norm
 from lite.checkpoints import load_network
-from lite.models.rtmdet import ConvModule
+from lite.models.cspnext import ConvModule
 
 if not torch.backends.mkldnn.is_available():
     pytest.skip("this torch has no oneDNN", allow_module_level=True)
