@@ -1,7 +1,8 @@
 """`train(config)`: one run from a recipe to weights, resumable at any moment.
 
-The output folder receives `last.ckpt` (everything needed to go on), `best.ckpt` (best held-out score), `metrics.csv`,
-`config.json`, and in the end `<model>.safetensors`: weights with their spec, ready for `export`, `infer` and `eval`.
+The output folder receives `last.ckpt` (everything needed to go on), `best.ckpt` (best held-out score),
+`log/metrics.csv`, `config.json`, and in the end `<model>.safetensors`: weights with their spec, ready for `export`,
+`infer` and `eval`.
 """
 
 import dataclasses
@@ -93,6 +94,8 @@ def build_trainer(config: TrainConfig, folder: Path, *, validates: bool) -> "pl.
     from lightning.pytorch.callbacks import ModelCheckpoint, TQDMProgressBar
     from lightning.pytorch.loggers import CSVLogger
 
+    from lite.train.checkpoint_io import ReplacingCheckpointIO
+
     newest = ModelCheckpoint(
         folder,
         filename="last",
@@ -127,6 +130,7 @@ def build_trainer(config: TrainConfig, folder: Path, *, validates: bool) -> "pl.
         limit_val_batches=config.limit if config.limit is not None else 1.0,
         num_sanity_val_steps=0,
         callbacks=callbacks,
+        plugins=[ReplacingCheckpointIO()],
         logger=CSVLogger(folder, name="", version="log"),
         log_every_n_steps=config.log_steps,
         enable_progress_bar=config.progress,
