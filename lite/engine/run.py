@@ -72,8 +72,6 @@ def infer(config: InferConfig) -> int:
     output = Path(config.output)
     items = list_pictures(config.inputs, config.recursive)
     stems = plan_outputs(items, output, config.inputs)
-    if config.checkpoints:
-        os.environ["HPE_LITE_CHECKPOINTS"] = config.checkpoints  # where every part looks for weights
     with contextlib.ExitStack() as stack:
         pipeline = stack.enter_context(open_pipeline(config))
         stack.enter_context(quiet_opencv())
@@ -94,6 +92,8 @@ def infer(config: InferConfig) -> int:
 
 def open_pipeline(config: InferConfig) -> Pipeline:
     """The pipeline that the configuration asks for."""
+    if config.checkpoints:
+        os.environ["HPE_LITE_CHECKPOINTS"] = config.checkpoints  # where every part looks for weights
     return Pipeline(
         config.model,
         config.det_checkpoint or config.detector,

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -34,8 +33,6 @@ def evaluate(config: EvalConfig) -> int:
         HpeLiteError: a file, model or setting that cannot be used.
     """
     load_pycocotools()  # before the long part, not after it
-    if config.checkpoints:
-        os.environ["HPE_LITE_CHECKPOINTS"] = config.checkpoints  # where every part looks for weights
     if config.predictions:
         skeleton = load_skeleton(config.skeleton)
         truth, predictions, entries = _existing(config, skeleton)

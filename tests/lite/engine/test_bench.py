@@ -1,6 +1,7 @@
 """The benchmark counts every picture once and every stage at all."""
 
 import json
+import os
 
 import cv2
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from lite.config import BenchConfig
 from lite.engine import bench
 from lite.engine.pipeline import Pipeline
+from lite.engine.run import open_pipeline
 from lite.errors import ConfigError
 
 
@@ -36,3 +38,13 @@ def test_its_settings_are_checked_before_anything_runs():
         BenchConfig(input="a", repeat=0)
     with pytest.raises(ConfigError, match="draw: expected one of"):
         BenchConfig(input="a", draw="dots")
+
+
+def test_the_checkpoint_folder_holds_for_it_as_well(folder, monkeypatch):
+    monkeypatch.setenv("HPE_LITE_CHECKPOINTS", "elsewhere")  # restored afterwards
+    looked_in = []
+    monkeypatch.setattr(
+        "lite.engine.run.Pipeline", lambda *_, **__: looked_in.append(os.environ["HPE_LITE_CHECKPOINTS"])
+    )
+    open_pipeline(BenchConfig(input=str(folder), checkpoints=str(folder)).infer("unused"))
+    assert looked_in == [str(folder)]
