@@ -12,27 +12,29 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lite.artifact import ArtifactSpec, CropRule, OutputSpec
+from lite.artifact import ArtifactSpec, CropRule
 from lite.errors import CheckpointError
 from lite.models.heads import SapiensHeatmapHead
 from lite.models.strict import load_strictly
 from lite.models.vit import (
     LAYER_NORM_EPS,
+    MEAN,
     PATCH,
+    STD,
     Attention,
     check_input_hw,
     count_blocks,
     empty_positions,
+    hints,
     init_linear,
     input_grid,
+    pose_outputs,
     read_num_heads,
     resize_grid,
     split_positions,
     tokens_to_map,
 )
 
-MEAN = (123.675, 116.28, 103.53)  # RGB, 0..255
-STD = (58.395, 57.12, 57.375)
 LICENCE = "CC-BY-NC-4.0"
 
 
@@ -167,10 +169,7 @@ def pose_spec(model: str, input_hw: tuple[int, int], num_keypoints: int, skeleto
         mean=MEAN,
         std=STD,
         crop=CropRule(padding=1.25, affine="udp"),
-        outputs=(
-            OutputSpec(name="keypoints", shape=("N", num_keypoints, 2), dtype="float32", unit="crop px"),
-            OutputSpec(name="scores", shape=("N", num_keypoints), dtype="float32", unit="0..1"),
-        ),
+        outputs=pose_outputs(num_keypoints),
         codec={
             "name": "udp_heatmap",
             "input_hw": list(input_hw),
@@ -182,11 +181,6 @@ def pose_spec(model: str, input_hw: tuple[int, int], num_keypoints: int, skeleto
         skeleton=skeleton,
         licence=LICENCE,
     )
-
-
-def hints(sizes: TrunkSizes) -> dict[str, Any]:
-    """What the tensors of a trunk do not show; stored beside them by `save_network`."""
-    return {"num_heads": sizes.num_heads, "grid_hw": list(sizes.grid_hw)}
 
 
 def match_sapiens(state: Mapping[str, Any]) -> bool:

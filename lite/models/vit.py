@@ -4,14 +4,17 @@ The two trunks differ in names and in how a position is added, so each family sp
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from lite.artifact import OutputSpec
 from lite.errors import CheckpointError
 
+MEAN = (123.675, 116.28, 103.53)  # RGB, 0..255
+STD = (58.395, 57.12, 57.375)
 PATCH = 16
 LAYER_NORM_EPS = 1e-6
 # Aspects (rows : columns) of token grids in use. No number of tokens fits two of them, because no two of the products
@@ -144,6 +147,26 @@ def read_num_heads(width: int, published: Mapping[int, int], meta: Mapping[str, 
             "name the model, or store it in meta['num_heads']"
         )
     return heads
+
+
+class Sizes(Protocol):
+    """What `hints` asks of a family's numbers."""
+
+    num_heads: int
+    grid_hw: tuple[int, int]
+
+
+def hints(sizes: Sizes) -> dict[str, Any]:
+    """What the tensors of a trunk do not show; stored beside them by `save_network`."""
+    return {"num_heads": sizes.num_heads, "grid_hw": list(sizes.grid_hw)}
+
+
+def pose_outputs(num_keypoints: int) -> tuple[OutputSpec, OutputSpec]:
+    """What the pixel graph of a heatmap network returns."""
+    return (
+        OutputSpec(name="keypoints", shape=("N", num_keypoints, 2), dtype="float32", unit="crop px"),
+        OutputSpec(name="scores", shape=("N", num_keypoints), dtype="float32", unit="0..1"),
+    )
 
 
 def init_linear(module: nn.Module) -> None:

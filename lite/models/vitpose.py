@@ -11,19 +11,23 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lite.artifact import ArtifactSpec, CropRule, OutputSpec
+from lite.artifact import ArtifactSpec, CropRule
 from lite.errors import CheckpointError
 from lite.models.heads import ClassicHead, SimpleHead
 from lite.models.strict import load_strictly
 from lite.models.vit import (
     LAYER_NORM_EPS,
+    MEAN,
     PATCH,
+    STD,
     Attention,
     check_input_hw,
     count_blocks,
     empty_positions,
+    hints,
     init_linear,
     input_grid,
+    pose_outputs,
     read_num_heads,
     resize_grid,
     split_positions,
@@ -31,8 +35,6 @@ from lite.models.vit import (
 )
 from lite.models.vitpose_names import from_pretraining, merge_experts, to_original_names
 
-MEAN = (123.675, 116.28, 103.53)  # RGB, 0..255
-STD = (58.395, 57.12, 57.375)
 LICENCE = "Apache-2.0"
 PATCH_PADDING = 2
 
@@ -181,21 +183,13 @@ def pose_spec(
         mean=MEAN,
         std=STD,
         crop=CropRule(padding=1.25, affine="classic" if classic else "udp"),
-        outputs=(
-            OutputSpec(name="keypoints", shape=("N", num_keypoints, 2), dtype="float32", unit="crop px"),
-            OutputSpec(name="scores", shape=("N", num_keypoints), dtype="float32", unit="0..1"),
-        ),
+        outputs=pose_outputs(num_keypoints),
         codec={"name": "msra_heatmap", **sizes}
         if classic
         else {"name": "udp_heatmap", **sizes, "blur_kernel": 11, "border": border},
         skeleton=skeleton,
         licence=LICENCE,
     )
-
-
-def hints(sizes: TrunkSizes) -> dict[str, Any]:
-    """What the tensors of a trunk do not show; stored beside them by `save_network`."""
-    return {"num_heads": sizes.num_heads, "grid_hw": list(sizes.grid_hw)}
 
 
 def match_vitpose(state: Mapping[str, Any]) -> bool:
