@@ -6,9 +6,14 @@ from typing import Literal
 
 from lite.errors import ConfigError
 
-SUFFIXES = {"pt2": ".pt2"}
-FORMATS = tuple(SUFFIXES)
-MODES = ("float32", "bfloat16")
+SUFFIXES = {"pt2": ".pt2", "onnx": ".onnx", "openvino": ".xml", "tensorrt": ".engine"}
+# What each format can carry.
+MODES = {
+    "pt2": ("float32", "float16", "bfloat16"),
+    "onnx": ("float32", "float16", "bfloat16", "int8"),
+    "openvino": ("float32", "float16", "bfloat16", "int8"),
+    "tensorrt": ("float32", "float16", "bfloat16", "int8"),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,8 +27,14 @@ class ExportConfig:
         mode: precision of the network inside; everything around it is float32.
         output: file to write; default checkpoints/<model>_<mode>.<format>.
         flip_test: average every crop with its mirror image, twice the work.
+        compile: pt2 only; package machine code for this kind of processor (AOTInductor) instead of a portable program.
+        device: where the file is made and checked; a compiled or TensorRT file runs only on that kind of device.
         batch_max: largest batch the file accepts.
+        batch_opt: TensorRT only; the batch the file is tuned for.
         check_images: picture, folder or list of pictures to check with, besides the ones that come along.
+        calibration_images: int8 only; picture, folder or list of pictures to find the value ranges with.
+        calibration_crops: int8 only; crops to find the value ranges with.
+        check_only: exported file to check again instead of writing one.
         overwrite: replace a file of the same name.
         trust: open checkpoints that can run code.
         threads: CPU threads; None leaves the setting alone.
@@ -31,12 +42,18 @@ class ExportConfig:
 
     model: str | None = None
     checkpoint: str | None = None
-    format: Literal["pt2"] = "pt2"
-    mode: Literal["float32", "bfloat16"] = "float32"
+    format: Literal["pt2", "onnx", "openvino", "tensorrt"] = "pt2"
+    mode: Literal["float32", "float16", "bfloat16", "int8"] = "float32"
     output: str | None = None
     flip_test: bool = False
+    compile: bool = False
+    device: str = "cpu"
     batch_max: int = 64
+    batch_opt: int = 8
     check_images: str | None = None
+    calibration_images: str | None = None
+    calibration_crops: int = 64
+    check_only: str | None = None
     overwrite: bool = False
     trust: bool = False
     threads: int | None = None
@@ -44,11 +61,21 @@ class ExportConfig:
     def __post_init__(self) -> None:
         if self.model is None and self.checkpoint is None:
             raise ConfigError("export needs a network; give --model NAME, --checkpoint FILE or both")
-        for key, choices in (("format", FORMATS), ("mode", MODES)):
-            if getattr(self, key) not in choices:
-                raise ConfigError(f"{key}: expected one of {', '.join(choices)}, found {getattr(self, key)!r}")
+        if self.format not in SUFFIXES:
+            raise ConfigError(f"format: expected one of {', '.join(SUFFIXES)}, found {self.format!r}")
+        if self.mode not in MODES[self.format]:
+            raise ConfigError(
+                f"mode: {self.format} files can be {', '.join(MODES[self.format])}, found {self.mode!r}; "
+                "choose another mode or format"
+            )
+        if self.compile and self.format != "pt2":
+            raise ConfigError(f"compile: expected format pt2, found {self.format}; leave one of them out")
         if self.batch_max < 2:
             raise ConfigError(f"batch_max: expected at least 2, found {self.batch_max}")
+        if not 1 <= self.batch_opt <= self.batch_max and self.format == "tensorrt":
+            raise ConfigError(f"batch_opt: expected 1 to batch_max ({self.batch_max}), found {self.batch_opt}")
+        if self.calibration_crops < 1:
+            raise ConfigError(f"calibration_crops: expected at least 1, found {self.calibration_crops}")
         suffix = SUFFIXES[self.format]
         if self.output is not None and Path(self.output).suffix != suffix:
             raise ConfigError(

@@ -2,8 +2,8 @@
 
 import os
 import tempfile
-from collections.abc import Callable
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -14,18 +14,22 @@ import lite
 from export.check import Reference, check, reference, report_lines
 from export.config import SUFFIXES, ExportConfig
 from export.crops import check_crops
-from export.to_pt2 import to_pt2
+from export.written import Writer, Written
 from lite.artifact import ArtifactSpec, sha256_of, spec_path, write_spec
 from lite.backends import open_backend
 from lite.backends.eager_backend import build_graph
 from lite.backends.fold import fold_batch_norm
 from lite.checkpoints import load_network
 from lite.errors import ConfigError
-from lite.graph import PixelGraph
 from lite.skeletons import load_skeleton
 
-# Format -> writer `(graph, path, batch_max)`.
-FORMATS: dict[str, Callable[[PixelGraph, Path, int], None]] = {"pt2": to_pt2}
+# Format -> module and writer, imported on use.
+FORMATS = {
+    "pt2": "export.to_pt2:to_pt2",
+    "onnx": "export.to_onnx:to_onnx",
+    "openvino": "export.to_openvino:to_openvino",
+    "tensorrt": "export.to_tensorrt:to_tensorrt",
+}
 # Crops to check with: many where a crop is cheap, few where it takes seconds.
 CHECK_CROPS, CHECK_CROPS_LARGE, LARGE_INPUT_PX = 12, 3, 512 * 512
 
@@ -45,10 +49,10 @@ def export(config: ExportConfig) -> int:
     graph = build_graph(network, mode=config.mode, flip_test=config.flip_test)
     with tempfile.TemporaryDirectory(prefix=f".{output.name}.", dir=output.parent) as folder:
         part = Path(folder) / output.name
-        FORMATS[config.format](graph, part, config.batch_max)
-        spec = _describe(graph.spec, part, config)
+        written = _writer(config.format)(graph, part, config, lambda: _calibration(graph.spec, config))
+        spec = _describe(graph.spec, part, config, written)
         write_spec(part, spec)
-        backend = open_backend(part, device="cpu")
+        backend = open_backend(part, device=config.device, trust=written.native)
         report = check(backend, expected)
         backend.close()
         print("\n".join(report_lines(report)))
@@ -56,10 +60,22 @@ def export(config: ExportConfig) -> int:
             print(f"{output} was not written")
             return 1
         write_spec(part, replace(spec, check=report))
+        for name in spec.companions:
+            os.replace(part.with_name(name), output.with_name(name))
         os.replace(part, output)
         os.replace(spec_path(part), spec_path(output))
     print(f"wrote {output} ({output.stat().st_size / 1e6:.1f} MB) and {spec_path(output).name}")
     return 0
+
+
+def _writer(format_name: str) -> Writer:
+    module, _, name = FORMATS[format_name].partition(":")
+    return getattr(import_module(module), name)
+
+
+def _calibration(spec: ArtifactSpec, config: ExportConfig) -> np.ndarray:
+    """Crops to find value ranges with: the user's pictures, else those of the check."""
+    return check_crops(spec, config.calibration_images or config.check_images, config.calibration_crops)
 
 
 def _network(config: ExportConfig) -> nn.Module:
@@ -97,11 +113,14 @@ def _sigmas(spec: ArtifactSpec) -> np.ndarray:
     return np.asarray(load_skeleton(spec.skeleton).oks_sigmas if spec.skeleton else [0.05])
 
 
-def _describe(spec: ArtifactSpec, path: Path, config: ExportConfig) -> ArtifactSpec:
+def _describe(spec: ArtifactSpec, path: Path, config: ExportConfig, written: Written) -> ArtifactSpec:
+    others = [file for file in path.parent.iterdir() if file.name.startswith(path.stem) and file != path]
     return replace(
         spec,
         format=config.format,
         batch_range=(1, config.batch_max),
-        versions={"torch": torch.__version__, "hpe-lite": lite.__version__},
+        versions={"torch": torch.__version__, "hpe-lite": lite.__version__, **written.versions},
+        device=written.device,
         sha256=sha256_of(path),
+        companions={file.name: sha256_of(file) for file in sorted(others)},
     )

@@ -4,18 +4,20 @@ from pathlib import Path
 
 import torch
 
+from export.config import ExportConfig
+from export.written import Calibration, Written
 from lite.graph import PixelGraph
 
 
-def to_pt2(graph: PixelGraph, path: Path, batch_max: int) -> None:
-    """Write `graph` to `path` for batches of 1 to `batch_max`.
+def to_pt2(graph: PixelGraph, path: Path, config: ExportConfig, calibration: Calibration) -> Written:
+    """Write `graph` to `path` for batches of 1 to `config.batch_max`.
 
     Only the graph and its tensors are stored: no sample inputs (they would be a pickle), no stack traces (they would be
     paths of the machine it was written on).
     """
     height, width = graph.spec.input_hw
     pixels = torch.zeros((2, height, width, 3), dtype=torch.uint8)
-    batch = torch.export.Dim("batch", min=1, max=batch_max)
+    batch = torch.export.Dim("batch", min=1, max=config.batch_max)
     with torch.no_grad():
         program = torch.export.export(graph, (pixels,), dynamic_shapes={"pixels": {0: batch}}, strict=False)
     for module in program.graph_module.modules():
@@ -24,3 +26,4 @@ def to_pt2(graph: PixelGraph, path: Path, batch_max: int) -> None:
                 node.meta.pop(key, None)
     program._example_inputs = None
     torch.export.save(program, path)
+    return Written()

@@ -63,7 +63,8 @@ class ArtifactSpec:
         mode: float32, float16, bfloat16, int8. format: eager, pt2, onnx, openvino, tensorrt.
         versions: library name -> version used to write the file.
         device: "any", or the device kind and capability the file is tied to.
-        sha256: of the artifact. source_sha256: of the checkpoint it was made from.
+        sha256: of the artifact. companions: names of further files beside it -> their sha256 (OpenVINO's weights, ONNX
+            external data). source_sha256: of the checkpoint it was made from.
         licence: of the weights.
         check: the report of the comparison with the eager float32 network.
     """
@@ -90,6 +91,7 @@ class ArtifactSpec:
     versions: dict[str, str] = field(default_factory=dict)
     device: str = "any"
     sha256: str | None = None
+    companions: dict[str, str] = field(default_factory=dict)
     source_sha256: str | None = None
     licence: str | None = None
     check: dict[str, Any] | None = None

@@ -14,7 +14,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from lite.artifact import ArtifactSpec, OutputSpec
 from lite.errors import ModelError
 
-DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+# What a network computes in. An int8 graph is written in float32 and quantised afterwards.
+DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16, "int8": torch.float32}
 OUTPUTS = {"pose": ("keypoints", "scores"), "detect": ("boxes", "scores", "labels")}
 UNITS = {"keypoints": "crop px", "boxes": "canvas px", "scores": "0..1", "labels": "class"}
 

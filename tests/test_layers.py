@@ -16,6 +16,7 @@ PLACES = {
     "lite.skeletons": ("words", "words"),
     "lite.artifact": ("facts", "facts"),
     "lite.config": ("facts", "facts"),
+    "lite.trust": ("facts", "facts"),
     "lite.models": ("parts", "models"),
     "lite.checkpoints": ("parts", "models"),
     "lite.safe_pickle": ("parts", "models"),

@@ -1,16 +1,16 @@
 """A `.pt2` file written by `hpe-lite export`, run by torch without the network's code."""
 
-import hashlib
 from pathlib import Path
 
 import torch
 
 from lite.artifact import ArtifactSpec, read_spec
+from lite.backends.artifact_file import check_hash, check_request, check_version
 from lite.backends.cpu_convolution import pack_program
 from lite.backends.devices import choose_device
 from lite.backends.pt2_archive import vet_archive
 from lite.backends.torch_module import TorchModuleBackend
-from lite.errors import ArtifactError, ConfigError
+from lite.errors import ArtifactError
 
 TASK_OUTPUTS = {"pose": ["keypoints", "scores"], "detect": ["boxes", "scores", "labels"]}
 
@@ -38,7 +38,8 @@ def open(
     """Vet and load an exported file; see `lite.backends.open_backend` for arguments and errors."""
     path = Path(model)
     spec = read_spec(path)
-    _check_request(spec, path, mode, flip_test)
+    check_request(spec, path, ("pt2",), mode, flip_test)
+    check_version(spec, path, "torch", torch.__version__)
     target = choose_device(device)
     if threads is not None:
         torch.set_num_threads(threads)
@@ -49,43 +50,11 @@ def open(
     return Pt2Backend(program, spec, target)
 
 
-def _check_request(spec: ArtifactSpec, path: Path, mode: str, flip_test: bool | None) -> None:
-    """What is asked for must be what the JSON says, and its torch must not be newer than ours."""
-    if spec.format != "pt2":
-        raise ArtifactError(f"{path}: expected format pt2 in its JSON, found {spec.format}; export the model again")
-    if mode not in ("auto", spec.mode):
-        raise ConfigError(
-            f"mode: {path.name} was exported as {spec.mode}, asked for {mode}; leave --mode out or export again"
-        )
-    if flip_test not in (None, spec.flip_test):
-        have, want = ("with", "without") if spec.flip_test else ("without", "with")
-        raise ConfigError(f"flip_test: {path.name} was exported {have} it, asked for {want}; export it again")
-    written, here = spec.versions.get("torch", "0"), torch.__version__
-    if _release(written) > _release(here):
-        raise ArtifactError(
-            f"{path}: written by torch {written}, this is torch {here}; update torch or export it again here"
-        )
-
-
-def _release(version: str) -> tuple[int, int]:
-    """(major, minor) of "2.13.0+cpu"; anything else counts as newest, so that it is refused."""
-    try:
-        major, minor = version.split(".")[:2]
-        return int(major), int(minor)
-    except ValueError:
-        return (10**6, 0)
-
-
 def _load(path: Path, spec: ArtifactSpec, trust: bool) -> torch.export.ExportedProgram:
     """Hash, vet and load through one open file."""
     try:
         with path.open("rb") as file:
-            if hashlib.file_digest(file, "sha256").hexdigest() != spec.sha256:
-                raise ArtifactError(
-                    f"{path}: its sha256 is not the one in {path.name}.json, so it was changed or damaged; "
-                    "copy both files again or export the model again"
-                )
-            file.seek(0)
+            check_hash(file, spec, path)
             if not trust:
                 vet_archive(file, path.name)
             try:

@@ -11,6 +11,7 @@ from export import pipeline
 from export.config import ExportConfig
 from export.pipeline import export
 from export.to_pt2 import to_pt2
+from export.written import Calibration, Written
 from lite.artifact import read_spec, spec_path
 from lite.backends import open_backend
 from lite.errors import CheckpointError, ConfigError, ModelError
@@ -58,15 +59,15 @@ def test_bfloat16_with_flip_test(tiny: Path, golden: Path, tmp_path: Path, capsy
     np.testing.assert_allclose(backend.run(image)["scores"], arrays["pred_scores"], atol=0.1)
 
 
-def wrong(graph: PixelGraph, path: Path, batch_max: int) -> None:
+def wrong(graph: PixelGraph, path: Path, config: ExportConfig, calibration: Calibration) -> Written:
     graph.offset.add_(0.5)
-    to_pt2(graph, path, batch_max)
+    return to_pt2(graph, path, config, calibration)
 
 
 def test_a_file_over_the_limits_is_not_written(
     exported: Path, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setitem(pipeline.FORMATS, "pt2", wrong)
+    monkeypatch.setattr(pipeline, "_writer", lambda name: wrong)
     output = tmp_path / "x.pt2"
     assert export(ExportConfig(checkpoint=str(tiny), output=str(output), batch_max=4)) == 1
     assert left_in(tmp_path) == []
@@ -77,11 +78,11 @@ def test_a_file_over_the_limits_is_not_written(
 
 
 def test_nothing_is_left_when_conversion_breaks(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(graph: PixelGraph, path: Path, batch_max: int) -> None:
+    def broken(graph: PixelGraph, path: Path, config: ExportConfig, calibration: Calibration) -> Written:
         path.write_bytes(b"half")
         raise RuntimeError("no space left")
 
-    monkeypatch.setitem(pipeline.FORMATS, "pt2", broken)
+    monkeypatch.setattr(pipeline, "_writer", lambda name: broken)
     with pytest.raises(RuntimeError, match="no space"):
         export(ExportConfig(checkpoint=str(tiny), output=str(tmp_path / "x.pt2")))
     assert left_in(tmp_path) == []
@@ -129,8 +130,9 @@ def test_models_that_are_not_there(tmp_path: Path) -> None:
         ({}, "--model"),
         ({"model": "x", "batch_max": 1}, "batch_max"),
         ({"model": "x", "output": "x.onnx"}, r"\.pt2"),
-        ({"model": "x", "format": "onnx"}, "format"),
-        ({"model": "x", "mode": "int4"}, "mode"),
+        ({"model": "x", "format": "onnx", "compile": True}, "compile"),
+        ({"model": "x", "format": "tflite"}, "format"),
+        ({"model": "x", "mode": "int8"}, "mode"),
     ],
 )
 def test_settings_that_cannot_be_met(values: dict, says: str) -> None:

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 
+from export.config import ExportConfig
 from export.to_pt2 import to_pt2
 from lite.artifact import sha256_of, write_spec
 from lite.backends import open_backend
@@ -46,7 +47,7 @@ def test_every_family(name: str, golden: Path, tmp_path: Path) -> None:
     fold_batch_norm(network)
     graph = build_graph(network)
     path = tmp_path / "x.pt2"
-    to_pt2(graph, path, batch_max=6)
+    to_pt2(graph, path, ExportConfig(model="any", batch_max=6), lambda: None)
     spec = replace(graph.spec, format="pt2", batch_range=(1, 6), versions={"torch": torch.__version__})
     write_spec(path, replace(spec, sha256=sha256_of(path)))
     backend = open_backend(path)
@@ -60,7 +61,7 @@ def test_every_family(name: str, golden: Path, tmp_path: Path) -> None:
 
 def test_a_batch_beyond_the_range_is_refused_by_the_program_too(golden: Path, tmp_path: Path) -> None:
     graph = build_graph(load_network(golden / "sapiens/networks/pose_tiny.pth"))
-    to_pt2(graph, tmp_path / "x.pt2", batch_max=3)
+    to_pt2(graph, tmp_path / "x.pt2", ExportConfig(model="any", batch_max=3), lambda: None)
     module = torch.export.load(tmp_path / "x.pt2").module()
     with pytest.raises(RuntimeError, match="<= 3"):
         module(torch.zeros(4, 64, 48, 3, dtype=torch.uint8))

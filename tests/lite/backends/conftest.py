@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from export.config import ExportConfig
 from export.to_pt2 import to_pt2
 from lite.artifact import ArtifactSpec, CropRule, sha256_of, write_spec
 from lite.codecs import build_codec
@@ -47,7 +48,7 @@ def toy_graph() -> PixelGraph:
 @pytest.fixture(scope="session")
 def _exported(toy_graph: PixelGraph, tmp_path_factory: pytest.TempPathFactory) -> tuple[bytes, ArtifactSpec]:
     path = tmp_path_factory.mktemp("toy") / "toy.pt2"
-    to_pt2(toy_graph, path, batch_max=8)
+    to_pt2(toy_graph, path, ExportConfig(model="any", batch_max=8), lambda: None)
     versions = {"torch": torch.__version__}
     return path.read_bytes(), replace(toy_graph.spec, format="pt2", batch_range=(1, 8), versions=versions)
 

@@ -1,0 +1,87 @@
+"""What every backend checks of an exported file before a runtime sees it: request, versions, hashes."""
+
+import hashlib
+from pathlib import Path
+from typing import IO
+
+from lite.artifact import ArtifactSpec, sha256_of
+from lite.errors import ArtifactError, ConfigError
+
+
+def check_request(spec: ArtifactSpec, path: Path, formats: tuple[str, ...], mode: str, flip_test: bool | None) -> None:
+    """What is asked for must be what the JSON says.
+
+    Raises:
+        ArtifactError: the JSON describes a file of another format.
+        ConfigError: another mode, or a flip test that is not in the file.
+    """
+    if spec.format not in formats:
+        raise ArtifactError(
+            f"{path}: expected format {' or '.join(formats)} in its JSON, found {spec.format}; export the model again"
+        )
+    if mode not in ("auto", spec.mode):
+        raise ConfigError(
+            f"mode: {path.name} was exported as {spec.mode}, asked for {mode}; leave --mode out or export again"
+        )
+    if flip_test not in (None, spec.flip_test):
+        have, want = ("with", "without") if spec.flip_test else ("without", "with")
+        raise ConfigError(f"flip_test: {path.name} was exported {have} it, asked for {want}; export it again")
+
+
+def check_version(spec: ArtifactSpec, path: Path, library: str, here: str) -> None:
+    """A file is read by the library that wrote it or a newer one.
+
+    Raises:
+        ArtifactError: it was written by a newer one.
+    """
+    written = spec.versions.get(library, "0")
+    if release(written) > release(here):
+        raise ArtifactError(
+            f"{path}: written by {library} {written}, this is {library} {here}; update {library} or export it again"
+        )
+
+
+def release(version: str) -> tuple[int, int]:
+    """(major, minor) of "2.13.0+cpu"; "0" counts as oldest, anything else as newest, so that it is refused."""
+    if version == "0":
+        return (0, 0)
+    try:
+        major, minor = version.split(".")[:2]
+        return int(major), int(minor)
+    except ValueError:
+        return (10**6, 0)
+
+
+def check_hash(file: IO[bytes], spec: ArtifactSpec, path: Path) -> None:
+    """The bytes are those the JSON was written for; the position is put back to the start.
+
+    Raises:
+        ArtifactError: they are not.
+    """
+    file.seek(0)
+    if hashlib.file_digest(file, "sha256").hexdigest() != spec.sha256:
+        raise _changed(path, path)
+    file.seek(0)
+
+
+def check_companions(spec: ArtifactSpec, path: Path) -> None:
+    """The other files of the artifact (OpenVINO's weights, ONNX external data) lie beside it, unchanged.
+
+    Raises:
+        ArtifactError: one is missing, changed, or not a plain name in the artifact's own folder.
+    """
+    for name, sha256 in spec.companions.items():
+        companion = path.parent / name
+        if Path(name).name != name or name in ("", ".", "..") or companion.is_symlink():
+            raise ArtifactError(f"{path}: expected a file beside it, found the name {name!r}; export the model again")
+        if not companion.is_file():
+            raise ArtifactError(f"{path}: expected its other file {name} beside it, found none; copy all of its files")
+        if sha256_of(companion) != sha256:
+            raise _changed(companion, path)
+
+
+def _changed(file: Path, path: Path) -> ArtifactError:
+    return ArtifactError(
+        f"{file}: its sha256 is not the one in {path.name}.json, so it was changed or damaged; "
+        "copy all of its files again or export the model again"
+    )
