@@ -10,6 +10,10 @@ from typing import Literal
 
 from lite.errors import ConfigError
 
+MODES = ("auto", "float32", "float16", "bfloat16", "int8")
+BACKENDS = (
+    "auto", "eager", "pt2", "onnxruntime", "onnxruntime-cuda", "onnxruntime-tensorrt", "openvino", "tensorrt",
+)  # fmt: skip
 DRAW_PARTS = ("skeleton", "points", "boxes")
 # OpenCV refuses thicker lines; torch crashes when asked for many thousand threads.
 MOST_DRAWN_PX = 10_000
@@ -74,6 +78,8 @@ class DeviceConfig:
 
     Attributes:
         mode: precision of an eager network; auto takes the fastest that keeps accuracy (an artifact has its own).
+        backend: what runs an exported file of keypoints; auto takes the fastest that is installed and says which. Zoo
+            models and checkpoints run eagerly.
         device: auto, cpu, cuda, cuda:1, ...
         batch_size: people in one forward pass at most; unset follows the network's size.
         frame_batch: pictures handled together at most.
@@ -82,7 +88,10 @@ class DeviceConfig:
         trust: open files that could run code (other people's TorchScript, compiled packages).
     """
 
-    mode: Literal["auto", "float32", "bfloat16"] = "auto"
+    mode: Literal["auto", "float32", "float16", "bfloat16", "int8"] = "auto"
+    backend: Literal[
+        "auto", "eager", "pt2", "onnxruntime", "onnxruntime-cuda", "onnxruntime-tensorrt", "openvino", "tensorrt"
+    ] = "auto"
     device: str = "auto"
     batch_size: int | None = None
     frame_batch: int = 16
@@ -91,7 +100,8 @@ class DeviceConfig:
     trust: bool = False
 
     def __post_init__(self) -> None:
-        _one_of("mode", self.mode, ("auto", "float32", "bfloat16"))
+        _one_of("mode", self.mode, MODES)
+        _one_of("backend", self.backend, BACKENDS)
         _at_least("batch_size", self.batch_size, 1)
         _at_least("frame_batch", self.frame_batch, 1)
         _at_least("threads", self.threads, 1)

@@ -89,7 +89,7 @@ def choose_backend(suffix: str, backend: str = "auto", device: str = "auto") -> 
         MissingExtraError: no library that could run it here is installed.
         ModelError: nothing runs such a file on this kind of device.
     """
-    able = {kind for names in SUFFIXES.get(suffix, {"cpu": ("eager",)}).values() for kind in names}
+    able = _able(suffix)
     if backend != "auto":
         if backend not in able:
             what = f"{suffix} files" if suffix in SUFFIXES else "zoo models and checkpoints"
@@ -108,6 +108,15 @@ def choose_backend(suffix: str, backend: str = "auto", device: str = "auto") -> 
             return name
     _require(names[0])
     raise AssertionError("_require raises")
+
+
+def able_backends(model: str | Path) -> set[str]:
+    """Names of the backends that can run what `model` names, installed or not."""
+    return _able(Path(model).suffix.lower())
+
+
+def _able(suffix: str) -> set[str]:
+    return {name for names in SUFFIXES.get(suffix, {"cpu": ("eager",)}).values() for name in names}
 
 
 def _has_cuda() -> bool:

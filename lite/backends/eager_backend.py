@@ -12,7 +12,7 @@ from lite.backends.cpu_convolution import pack_convolutions
 from lite.backends.devices import choose_device, has_fast_bfloat16
 from lite.backends.fold import fold_batch_norm
 from lite.backends.torch_module import TorchModuleBackend
-from lite.errors import ModelError
+from lite.errors import ConfigError, ModelError
 from lite.graph import DTYPES, PixelGraph, output_specs
 
 # From this many parameters on the time is in large matrix products, where a device with bfloat16 hardware is several
@@ -100,6 +100,11 @@ def open(
     config: str | Path | None = None,
 ) -> EagerBackend:
     """Load a zoo name or checkpoint and make it ready; see `lite.backends.open_backend` for arguments and errors."""
+    if mode == "int8":
+        raise ConfigError(
+            "mode: expected float32, float16 or bfloat16 for a network that is not exported, found int8; "
+            "export it with --mode int8 --format onnx or openvino"
+        )
     target = choose_device(device)
     if threads is not None:
         torch.set_num_threads(threads)

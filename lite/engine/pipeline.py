@@ -8,7 +8,7 @@ import numpy as np
 
 from lite.artifact import CropRule
 from lite.assemble import assemble, join, to_records
-from lite.backends import open_backend
+from lite.backends import able_backends, open_backend
 from lite.backends.base import Backend
 from lite.crop import crop
 from lite.detect import PersonDetector, WholeFrame
@@ -30,7 +30,9 @@ class Pipeline:
         model: zoo name, checkpoint, exported file or open backend of the keypoint network; None takes the built-in one.
         detector: likewise; None takes the built-in one, "none" makes every whole frame one box.
         device: "auto", "cpu", "cuda", "cuda:1", ...
-        mode: "auto", "float32" or "bfloat16", for networks that run eagerly.
+        mode: "auto", "float32", "float16" or "bfloat16", for networks that run eagerly.
+        backend: name in `lite.backends.BACKENDS`, for exported files that it can run; "auto" takes the fastest that is
+            installed.
         batch_size: people in one forward pass at most, from all frames of a call together; None follows the size of
             the network.
         bbox_thr, nms_thr, max_people: which detections count, as in `PersonDetector`.
@@ -50,6 +52,7 @@ class Pipeline:
         device: str = "auto",
         mode: str = "auto",
         *,
+        backend: str = "auto",
         batch_size: int | None = None,
         bbox_thr: float = 0.3,
         nms_thr: float = 0.3,
@@ -60,14 +63,17 @@ class Pipeline:
         det_config: str | Path | None = None,
     ) -> None:
         where = {"device": device, "mode": mode, "threads": threads, "trust": trust}
-        self.pose = _open(model or DEFAULT_MODEL, **where, flip_test=flip_test)
+        self.pose = _open(model or DEFAULT_MODEL, **where, backend=backend, flip_test=flip_test)
         self.person: Backend | None = None
         if self.pose.spec.task != "pose":
             raise ModelError(
                 f"{self.pose.spec.model}: expected a keypoint network, found one for {self.pose.spec.task}"
             )
         if detector != "none":
-            self.person = _open(detector or DEFAULT_DETECTOR, **where, config=det_config)
+            detector = detector or DEFAULT_DETECTOR
+            # The backend is asked for the keypoint network; a detector it cannot run has its own.
+            fits = not isinstance(detector, str | Path) or backend in able_backends(detector)
+            self.person = _open(detector, **where, backend=backend if fits else "auto", config=det_config)
         self.batch_size = batch_size or forward_size(self.pose.spec, self.pose.device)
         self.detect = PersonDetector(self.person, bbox_thr, nms_thr, max_people) if self.person else WholeFrame()
 
@@ -94,6 +100,11 @@ class Pipeline:
     def assemble(self, raw: dict[str, np.ndarray], crops: Crops) -> Poses:
         """Keypoints in frame px."""
         return assemble(raw, crops)
+
+    def describe(self) -> list[str]:
+        """What runs where, one line a network."""
+        lines = [f"keypoints: {self.pose.describe}"]
+        return lines + ([f"detector: {self.person.describe}"] if self.person else [])
 
     def close(self) -> None:
         """Give the networks' memory back."""

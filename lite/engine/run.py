@@ -76,6 +76,8 @@ def infer(config: InferConfig) -> int:
         pipeline = stack.enter_context(open_pipeline(config))
         stack.enter_context(quiet_opencv())
         tally = Tally()
+        if not config.quiet:
+            print("\n".join(pipeline.describe()))
         describe = partial(_describe_run, config, pipeline)
         write_run(output / RUN_FILE, describe(tally, finished=False))
         try:
@@ -99,6 +101,7 @@ def open_pipeline(config: InferConfig) -> Pipeline:
         config.det_checkpoint or config.detector,
         config.device,
         config.mode,
+        backend=config.backend,
         batch_size=config.batch_size,
         bbox_thr=config.bbox_thr,
         nms_thr=config.nms_thr,
@@ -224,6 +227,7 @@ def _describe_run(config: InferConfig, pipeline: Pipeline, tally: Tally, *, fini
         "model": describe_model(pipeline.pose.spec),
         "detector": pipeline.person and describe_model(pipeline.person.spec),
         "device": pipeline.pose.device,
+        "runs": pipeline.describe(),
         "pictures": tally.pictures,
         "people": tally.people,
         "seconds": round(tally.seconds, 3),

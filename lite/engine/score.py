@@ -39,6 +39,8 @@ def evaluate(config: EvalConfig) -> int:
         model = {}
     else:
         with open_pipeline(_networks_needed(config)) as pipeline:
+            if not config.quiet:
+                print("\n".join(pipeline.describe()))
             skeleton = load_skeleton(pipeline.pose.spec.skeleton)
             truth = _first(config, _truth(config, skeleton))
             predictions, model = run_model(config, pipeline, truth)

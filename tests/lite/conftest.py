@@ -15,6 +15,8 @@ CANVAS_HW = (96, 96)
 class FakePose:
     """Keypoint k of a crop lies at a fixed place; its score is the brightness of the crop's middle."""
 
+    describe = "fake-pose"
+
     def __init__(self, batch_range: tuple[int, int] = (1, 64)) -> None:
         self.spec = ArtifactSpec(
             task="pose",
@@ -55,6 +57,7 @@ class FakeDetector:
     """Finds as many people as the canvas's top left red value says, in a row of boxes over the canvas."""
 
     SLOTS = 12
+    describe = "fake-detector"
 
     def __init__(self) -> None:
         self.spec = ArtifactSpec(
