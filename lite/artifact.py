@@ -8,14 +8,31 @@ import dataclasses
 import hashlib
 import json
 import os
+import re
+import reprlib
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from types import NoneType, UnionType
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from lite.errors import ArtifactError
 
 SPEC_SCHEMA = "hpe-lite/artifact/1"
+LARGEST_JSON = 16 * 2**20  # bytes; ours have some thousand
+# Numbers beyond these would ask for more memory than any machine has, or divide by nothing.
+BOUNDS = (
+    ("input_hw", 1, 2**14),
+    ("std", 1e-3, 1e6),
+    ("batch_range", 1, 2**16),
+    ("flops", 0, 1e18),
+    ("trunk_matrix", 1, 2**15),
+    ("person_label", 0, 2**16),
+    ("crop.padding", 0.1, 10),
+    ("letterbox.fill", 0, 255),
+)
 Task = Literal["detect", "pose", "pose-bottom-up", "segment", "classify", "features"]
+Mode = Literal["float32", "float16", "bfloat16", "int8"]
+Format = Literal["eager", "pt2", "onnx", "openvino", "tensorrt"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +76,9 @@ class ArtifactSpec:
         skeleton: name of a file in `lite/skeletons` (pose). labels: class names in order (detect, segment, classify).
         person_label: the class that counts as a person (detect).
         flip_test: whether the graph averages with the mirrored crop.
+        flops: floating-point operations of the network for one crop, two for each multiply-add, a flip test included.
+        trunk_matrix: (rows for one crop, inner, columns) of the matrix product most of them are in; what
+            `hpe-lite bench model` compares with.
         batch_range: smallest and largest batch the file accepts.
         mode: float32, float16, bfloat16, int8. format: eager, pt2, onnx, openvino, tensorrt.
         versions: library name -> version used to write the file.
@@ -85,9 +105,11 @@ class ArtifactSpec:
     labels: tuple[str, ...] = ()
     person_label: int = 0
     flip_test: bool = False
+    flops: int | None = None
+    trunk_matrix: tuple[int, int, int] | None = None
     batch_range: tuple[int, int] = (1, 64)
-    mode: str = "float32"
-    format: str = "eager"
+    mode: Mode = "float32"
+    format: Format = "eager"
     versions: dict[str, str] = field(default_factory=dict)
     device: str = "any"
     sha256: str | None = None
@@ -113,29 +135,81 @@ def spec_from_dict(values: dict[str, Any], origin: str) -> ArtifactSpec:
         ArtifactError: not an object of this schema, or a field missing, unknown or of the wrong kind.
     """
     if not isinstance(values, dict) or values.get("schema") != SPEC_SCHEMA:
-        found = values.get("schema") if isinstance(values, dict) else type(values).__name__
+        found = reprlib.repr(values.get("schema")) if isinstance(values, dict) else type(values).__name__
         raise ArtifactError(
-            f"{origin}: expected an artifact JSON of schema {SPEC_SCHEMA}, found {found!r}; export the model again"
-        )
-    known = {f.name for f in dataclasses.fields(ArtifactSpec)}
-    unknown = sorted(set(values) - known)
-    if unknown:
-        raise ArtifactError(
-            f"{origin}: unknown fields {', '.join(unknown)}; it was written by another version, export the model again"
+            f"{origin}: expected an artifact JSON of schema {SPEC_SCHEMA}, found {found}; export the model again"
         )
     try:
-        built = dict(values)
-        for name in ("input_hw", "mean", "std", "labels", "batch_range"):
-            if name in built:
-                built[name] = tuple(built[name])
-        if built.get("crop") is not None:
-            built["crop"] = CropRule(**built["crop"])
-        if built.get("letterbox") is not None:
-            built["letterbox"] = LetterboxRule(**built["letterbox"])
-        built["outputs"] = tuple(OutputSpec(**{**o, "shape": tuple(o["shape"])}) for o in built.get("outputs", ()))
-        return ArtifactSpec(**built)
-    except (TypeError, KeyError) as problem:
-        raise ArtifactError(f"{origin}: not a usable artifact JSON ({problem}); export the model again") from problem
+        spec = _built(values, ArtifactSpec, "")
+        for name, least, most in BOUNDS:
+            numbers = _number(spec, name)
+            if not all(least <= number <= most for number in numbers):
+                raise ValueError(f"{name}: expected {least} to {most}, found {list(numbers)}")
+        if spec.batch_range[0] > spec.batch_range[1]:
+            raise ValueError(f"batch_range: expected the smaller first, found {list(spec.batch_range)}")
+        hashes = (spec.sha256, spec.source_sha256, *spec.companions.values())
+        if not all(text is None or re.fullmatch("[0-9a-f]{64}", text) for text in hashes):
+            raise ValueError("sha256: expected 64 hexadecimal digits, found something else")
+        return spec
+    except (ValueError, RecursionError) as problem:
+        raise ArtifactError(f"{origin}: not a usable artifact JSON ({problem}); export the model again") from None
+
+
+def _number(spec: ArtifactSpec, name: str) -> tuple[float, ...]:
+    """The numbers at a dotted field, none where a part of it is not set."""
+    value: Any = spec
+    for part in name.split("."):
+        value = getattr(value, part, None)
+    return () if value is None else value if isinstance(value, tuple) else (value,)
+
+
+def _built(value: Any, kind: Any, key: str) -> Any:
+    """A JSON value as the annotated type `kind`: objects become dataclasses, lists tuples, nothing else is converted.
+
+    Raises:
+        ValueError: another kind of value; the message names the field `key`.
+    """
+    origin, arguments = get_origin(kind), get_args(kind)
+    if dataclasses.is_dataclass(kind) and isinstance(value, dict):
+        kinds, fields = get_type_hints(kind), dataclasses.fields(kind)
+        unknown = sorted(set(value) - set(kinds))
+        if unknown:
+            raise ValueError(f"{key or 'it'} has unknown fields {', '.join(unknown)[:60]!r}, from another version")
+        missing = [f.name for f in fields if f.name not in value and _required(f)]
+        if missing:
+            raise ValueError(f"{key or 'it'} lacks {', '.join(missing)}")
+        return kind(**{name: _built(one, kinds[name], f"{key}.{name}" if key else name) for name, one in value.items()})
+    if origin is tuple and isinstance(value, list):
+        if arguments[1:] == (...,):
+            return tuple(_built(one, arguments[0], key) for one in value)
+        if len(value) == len(arguments):
+            return tuple(_built(one, inner, key) for one, inner in zip(value, arguments))
+    elif origin is dict and isinstance(value, dict):
+        return {_built(name, str, key): _built(one, arguments[1], key) for name, one in value.items()}
+    elif origin is UnionType:  # of plain types, or of one type and None
+        fitting = [inner for inner in arguments if type(value) is inner] or [arguments[0]]
+        return _built(value, fitting[0], key)
+    elif kind is Any:
+        if isinstance(value, list):
+            return [_built(one, Any, key) for one in value]
+        return _built(value, dict[str, Any] if isinstance(value, dict) else type(value), key)
+    elif (
+        (origin is Literal and isinstance(value, str) and value in arguments)
+        or (kind is str and isinstance(value, str) and value.isprintable())
+        or (kind is float and type(value) in (int, float) and abs(value) < 1e12)  # not NaN either
+        or (kind in (int, bool, NoneType) and type(value) is kind)
+    ):
+        return value
+    raise ValueError(f"{key}: expected {_said(kind)}, found {reprlib.repr(value)}")
+
+
+def _required(field: dataclasses.Field) -> bool:
+    return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+
+
+def _said(kind: Any) -> str:
+    """A type as people write it: `tuple[int, int]`, `str | None`."""
+    return kind.__name__ if isinstance(kind, type) and not get_args(kind) else str(kind).replace("typing.", "")
 
 
 def sha256_of(path: str | Path) -> str:
@@ -157,15 +231,17 @@ def read_spec(artifact: str | Path) -> ArtifactSpec:
     """
     path = spec_path(artifact)
     try:
+        if not path.is_file():  # asked first, because opening a pipe would wait for ever
+            raise ArtifactError(
+                f"{artifact}: expected its description {path.name} beside it, found none; export the model again"
+            )
+        if path.stat().st_size > LARGEST_JSON:
+            raise ValueError(f"{path.stat().st_size} bytes")
         values = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    except (OSError, ValueError, RecursionError) as problem:
         raise ArtifactError(
-            f"{artifact}: expected its description {path.name} beside it, found none; export the model again"
+            f"{path}: expected JSON, found something else ({reprlib.repr(str(problem))}); export the model again"
         ) from None
-    except (OSError, ValueError) as problem:
-        raise ArtifactError(
-            f"{path}: expected JSON, found something else ({problem}); export the model again"
-        ) from problem
     return spec_from_dict(values, str(path))
 
 

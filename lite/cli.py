@@ -49,6 +49,11 @@ COMMANDS: dict[str, Command] = {
     "bench": Command(
         "measure each stage and the end-to-end rate", "lite.config:BenchConfig", "lite.engine.bench:bench"
     ),
+    "bench model": Command(
+        "measure one network's rate as a share of the machine's matrix rate",
+        "lite.config:BenchModelConfig",
+        "lite.engine.bench_model:bench_model",
+    ),
     "models": Command(
         "list the models that can be named", "lite.config:ModelsConfig", "lite.models.listing:list_models"
     ),
@@ -76,7 +81,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if words[0] == "--version":
         print(f"hpe-lite {__version__}")
         return 0
-    name, *rest = words
+    length = 2 if " ".join(words[:2]) in COMMANDS else 1
+    name, rest = " ".join(words[:length]), words[length:]
     try:
         if name not in COMMANDS:
             near = difflib.get_close_matches(name, COMMANDS, n=1)

@@ -230,6 +230,52 @@ class BenchConfig(DetectorConfig, DeviceConfig, InputConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
+class BenchModelConfig:
+    """`hpe-lite bench model`: the rate of one network or exported file beside the machine's own.
+
+    Attributes:
+        model: zoo name, checkpoint or artifact.
+        backend: what runs an exported file; auto takes the fastest that is installed and says which.
+        mode: precision of an eager network; auto takes the fastest that keeps accuracy (an artifact has its own).
+        device: auto, cpu, cuda, cuda:1, ...
+        batch_size: crops in one forward pass; several joined by commas.
+        seconds: about how long each batch size is measured for.
+        flip_test: average with the mirrored crop; unset follows the model.
+        threads: processor threads; unset takes all cores.
+        checkpoints: folder searched first for weights.
+        trust: open files that could run code (other people's TorchScript, compiled packages).
+        json: print JSON instead of a table.
+    """
+
+    model: str
+    backend: Literal[
+        "auto", "eager", "pt2", "onnxruntime", "onnxruntime-cuda", "onnxruntime-tensorrt", "openvino", "tensorrt"
+    ] = "auto"
+    mode: Literal["auto", "float32", "float16", "bfloat16", "int8"] = "auto"
+    device: str = "auto"
+    batch_size: str | int = "1,8"
+    seconds: float = 5.0
+    flip_test: bool | None = None
+    threads: int | None = None
+    checkpoints: str | None = None
+    trust: bool = False
+    json: bool = False
+
+    def __post_init__(self) -> None:
+        if not all(part.strip().isdigit() and int(part) >= 1 for part in str(self.batch_size).split(",")):
+            raise ConfigError(f"batch_size: expected numbers from 1 joined by commas, found {self.batch_size!r}")
+        _within("seconds", self.seconds, 0, 3600)
+        _at_least("threads", self.threads, 1)
+        _at_most("threads", self.threads, MOST_THREADS)
+        _a_folder("checkpoints", self.checkpoints)
+
+    @property
+    def batch_sizes(self) -> list[int]:
+        """The batch sizes in the order given."""
+        return [int(part) for part in str(self.batch_size).split(",")]
+
+
+@dataclass(frozen=True, kw_only=True)
 class ModelsConfig:
     """`hpe-lite models`: what can be named.
 

@@ -5,6 +5,7 @@ is off by pixels. Network and codec are handed in, so that a graph can be made o
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Protocol
 
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from lite.artifact import ArtifactSpec, OutputSpec
+from lite.cost import ProductCounter
 from lite.errors import ModelError
 
 # What a network computes in. An int8 graph is written in float32 and quantised afterwards.
@@ -69,13 +71,32 @@ class PixelGraph(nn.Module):
         return torch.addcmul(self.offset, x, self.factor).to(self.dtype)
 
     def heatmaps(self, pixels: Tensor) -> Tensor:
-        """(B, h, w, 3) uint8 RGB -> (B, K, H, W) float32, averaged with the mirrored crop's when `spec.flip_test`."""
+        """(B, h, w, 3) uint8 RGB -> (B, K, H, W), averaged with the mirrored crop's in float32 when `spec.flip_test`.
+
+        Otherwise they stay in the network's dtype: a float32 copy of 308 maps of 256x192 is 60 MB a crop, and what the
+        codec reads of them it computes with in float32.
+        """
         x = self.normalise(pixels)
-        heatmaps = self.network(x)["heatmaps"].float()
+        heatmaps = self.network(x)["heatmaps"]
         if self.spec.flip_test:
             mirrored = self.network(x.flip(3))["heatmaps"].float()
-            heatmaps = self.merge_flip(heatmaps, mirrored)
+            heatmaps = self.merge_flip(heatmaps.float(), mirrored)
         return heatmaps
+
+    def raw(self, pixels: Tensor) -> dict[str, Tensor | list[Tensor]]:
+        """What `decode` needs of a batch (B, h, w, 3) uint8 RGB: `heatmaps`, or the detector's `cls` and `reg`."""
+        if self.spec.task == "detect":
+            return self.network(self.normalise(pixels))
+        return {"heatmaps": self.heatmaps(pixels)}
+
+    def decode(self, raw: dict[str, Tensor | list[Tensor]]) -> dict[str, Tensor]:
+        """Coordinates of what `raw` gave; see `forward`."""
+        if self.spec.task == "detect":
+            cls, reg = ([level.float() for level in raw[name]] for name in ("cls", "reg"))
+            decoded = self.codec.decode(cls, reg, self.spec.input_hw)
+        else:
+            decoded = self.codec.decode(raw["heatmaps"])
+        return dict(zip(OUTPUTS[self.spec.task], decoded, strict=True))
 
     def forward(self, pixels: Tensor) -> dict[str, Tensor]:
         """Coordinates of a batch.
@@ -88,24 +109,29 @@ class PixelGraph(nn.Module):
             Detect: `boxes` (B, n, 4) float32 xyxy px of the canvas, `scores` (B, n) float32, `labels` (B, n) int64,
             before suppression; unused places have score 0.
         """
-        if self.spec.task == "detect":
-            raw = self.network(self.normalise(pixels))
-            cls, reg = ([level.float() for level in raw[name]] for name in ("cls", "reg"))
-            decoded = self.codec.decode(cls, reg, self.spec.input_hw)
-        else:
-            decoded = self.codec.decode(self.heatmaps(pixels))
-        return dict(zip(OUTPUTS[self.spec.task], decoded, strict=True))
+        return self.decode(self.raw(pixels))
 
 
-def output_specs(graph: PixelGraph) -> tuple[OutputSpec, ...]:
-    """What the graph returns: names, shapes, dtypes. Found with fake tensors, so that a large network costs nothing."""
+def describe(graph: PixelGraph) -> ArtifactSpec:
+    """The graph's spec with what it returns (names, shapes, dtypes) and how much arithmetic a crop is.
+
+    Found with fake tensors, so that a large network costs nothing.
+    """
     height, width = graph.spec.input_hw
     with torch.no_grad(), FakeTensorMode(allow_non_fake_inputs=True):
         pixels = torch.empty((1, height, width, 3), dtype=torch.uint8, device=graph.factor.device)
-        outputs = graph(pixels)
-    return tuple(
+        with ProductCounter() as counter:
+            raw = graph.raw(pixels)
+        outputs = graph.decode(raw)
+    described = tuple(
         OutputSpec(
             name=name, shape=("N", *value.shape[1:]), dtype=str(value.dtype).removeprefix("torch."), unit=UNITS[name]
         )
         for name, value in outputs.items()
     )
+    return replace(graph.spec, outputs=described, flops=counter.flops(), trunk_matrix=counter.trunk_matrix())
+
+
+def output_specs(graph: PixelGraph) -> tuple[OutputSpec, ...]:
+    """What the graph returns: names, shapes, dtypes."""
+    return describe(graph).outputs

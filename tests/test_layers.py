@@ -30,6 +30,7 @@ PLACES = {
     "lite.detect": ("stages", "stages"),
     "lite.crop": ("stages", "stages"),
     "lite.graph": ("stages", "stages"),
+    "lite.cost": ("stages", "stages"),
     "lite.forward": ("stages", "stages"),
     "lite.assemble": ("stages", "stages"),
     "lite.engine": ("runs", "engine"),

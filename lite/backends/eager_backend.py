@@ -1,9 +1,11 @@
 """A network run as it is, in PyTorch. The one part that builds other parts: network, codec and graph, inside `open`."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -13,7 +15,7 @@ from lite.backends.devices import choose_device, has_fast_bfloat16
 from lite.backends.fold import fold_batch_norm
 from lite.backends.torch_module import TorchModuleBackend
 from lite.errors import ConfigError, ModelError
-from lite.graph import DTYPES, PixelGraph, output_specs
+from lite.graph import DTYPES, PixelGraph, describe
 
 # From this many parameters on the time is in large matrix products, where a device with bfloat16 hardware is several
 # times faster than in float32. Smaller networks gain less, and single peaks move by pixels (the detector loses recall),
@@ -28,6 +30,12 @@ class EagerBackend(TorchModuleBackend):
 
     def __init__(self, graph: PixelGraph, device: torch.device, why: str) -> None:
         super().__init__(graph, graph.spec, device, f"eager {graph.spec.mode} ({why})")
+
+    @torch.inference_mode()
+    def decoding(self, pixels: np.ndarray) -> Callable[[], object]:
+        """The decode of these (B, h, w, 3) uint8 RGB crops alone, to be called and timed: the network has run."""
+        raw = self.module.raw(torch.from_numpy(pixels).to(self.device))
+        return torch.inference_mode()(partial(self.module.decode, raw))
 
 
 def choose_mode(network: nn.Module, mode: str, device: torch.device) -> tuple[str, str]:
@@ -63,7 +71,7 @@ def build_graph(network: nn.Module, *, mode: str = "float32", flip_test: bool | 
         merge_flip = partial(flip_average, flip_indices=load_skeleton(spec.skeleton).flip_indices, shift=shift)
     network = network.eval().requires_grad_(False).to(DTYPES[mode])
     graph = PixelGraph(network, build_codec(spec.codec), spec, merge_flip).eval()
-    graph.spec = replace(spec, outputs=output_specs(graph))
+    graph.spec = describe(graph)
     return graph
 
 

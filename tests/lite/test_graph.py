@@ -15,7 +15,7 @@ from lite.codecs import build_codec
 from lite.codecs.flip import flip_average
 from lite.errors import ModelError
 from lite.geometry import transform_points, udp_to_frame
-from lite.graph import PixelGraph, output_specs
+from lite.graph import PixelGraph, describe, output_specs
 from lite.skeletons import load_skeleton
 
 
@@ -85,9 +85,20 @@ def test_bfloat16_runs_the_network_alone(golden: Path, arrays: dict[str, np.ndar
     graph = tiny(golden, mode="bfloat16")
     graph.network.to(torch.bfloat16)
     heatmaps = graph.heatmaps(pixels)
-    assert heatmaps.dtype == torch.float32
-    assert 1e-4 < np.abs(heatmaps.numpy() - arrays["heatmap_a"]).max() < 0.2
-    assert graph(pixels)["keypoints"].dtype == torch.float32
+    assert heatmaps.dtype == torch.bfloat16
+    assert 1e-4 < np.abs(heatmaps.float().numpy() - arrays["heatmap_a"]).max() < 0.2
+    outputs, exact = graph(pixels), graph.decode({"heatmaps": heatmaps.float()})
+    for name in ("keypoints", "scores"):
+        assert outputs[name].dtype == torch.float32
+        assert torch.equal(outputs[name], exact[name])
+
+
+def test_a_spec_says_how_much_arithmetic_a_crop_is(golden: Path) -> None:
+    once, twice = describe(tiny(golden)), describe(tiny(golden, flip_test=True))
+    assert twice.flops == 2 * once.flops
+    assert twice.trunk_matrix == once.trunk_matrix
+    rows, inner, columns = once.trunk_matrix
+    assert 2 * rows * inner * columns < once.flops
 
 
 def test_output_specs_need_no_run(golden: Path) -> None:

@@ -1,0 +1,104 @@
+"""What is counted and printed about one network; never how fast it is."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from lite.config import BenchModelConfig
+from lite.engine import bench_model
+from lite.errors import ConfigError
+
+DEVICE = torch.device("cpu")
+
+
+@pytest.fixture
+def opened(fake_pose, monkeypatch):
+    """The fake network, with a product of 4 rows a crop and 8 operations for each of its multiply-adds."""
+    fake_pose.spec = replace(fake_pose.spec, flops=8 * 4 * 3 * 5, trunk_matrix=(4, 3, 5), batch_range=(1, 8))
+    seen = []
+    run = type(fake_pose).run
+    fake_pose.run = lambda pixels: (seen.append(pixels.shape), run(fake_pose, pixels))[1]
+    fake_pose.seen = seen
+    asked = {}
+    monkeypatch.setattr(bench_model, "open_backend", lambda model, **options: asked.update(options) or fake_pose)
+    fake_pose.asked = asked
+    return fake_pose
+
+
+def test_counts(opened, capsys):
+    words = BenchModelConfig(model="any", backend="eager", batch_size="1,3", seconds=0, threads=1, json=True)
+    assert bench_model.bench_model(words) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["gflop_per_crop"] == pytest.approx(480e-9)
+    assert (opened.asked["backend"], opened.asked["threads"]) == ("eager", 1)
+    height, width = opened.spec.input_hw
+    assert set(opened.seen) == {(1, height, width, 3), (3, height, width, 3)}
+    for size, one in zip((1, 3), report["batches"], strict=True):
+        assert (one["batch_size"], one["matrix"]) == (size, [4 * size, 3, 5])
+        assert one["rounds"] >= bench_model.LEAST_ROUNDS
+        assert one["crops_per_s"] == pytest.approx(size / one["batch_s"])
+        assert one["tflops"] == pytest.approx(480e-12 * one["crops_per_s"])
+        assert one["share"] == pytest.approx(one["tflops"] / one["matrix_tflops"])
+        assert one["decode_share"] is None  # only eager networks can be taken apart
+    assert report["peak_memory_mb"] > 10
+
+
+def test_decode_is_timed_where_it_can_be(opened):
+    decoded = []
+    opened.decoding = lambda pixels: lambda: decoded.append(len(pixels))
+    (one,) = bench_model.measure(opened, [2], 0.0)["batches"]
+    assert one["decode_share"] > 0
+    assert set(decoded) == {2}
+
+
+def test_table(opened, capsys):
+    assert bench_model.bench_model(BenchModelConfig(model="any", batch_size=2, seconds=0)) == 0
+    shown = capsys.readouterr().out
+    assert "batch 2 " in shown and "crops/s" in shown and "% of the machine's" in shown and "8 x 3 x 5" in shown
+    opened.spec = replace(opened.spec, flops=None, trunk_matrix=None)
+    assert bench_model.bench_model(BenchModelConfig(model="any", batch_size=2, seconds=0)) == 0
+    shown = capsys.readouterr().out
+    assert "export it again" in shown and "% of" not in shown
+
+
+def test_misuse(opened):
+    with pytest.raises(ConfigError, match="at most 8 crops"):
+        bench_model.bench_model(BenchModelConfig(model="any", batch_size="1,16"))
+    for wrong in ("0", "1,", "a", -2):
+        with pytest.raises(ConfigError, match="batch_size: expected numbers"):
+            BenchModelConfig(model="any", batch_size=wrong)
+
+
+@pytest.mark.parametrize(
+    ("mode", "fast", "dtype"),
+    [
+        ("float32", True, torch.float32),
+        ("bfloat16", True, torch.bfloat16),
+        ("bfloat16", False, torch.float32),
+        ("float16", True, torch.bfloat16),
+        ("int8", True, torch.bfloat16),
+        ("int8", False, torch.float32),
+    ],
+)
+def test_the_machines_rate_is_that_of_the_mode(mode, fast, dtype, monkeypatch):
+    monkeypatch.setattr(bench_model, "has_fast_bfloat16", lambda device: fast)
+    assert bench_model.matrix_dtype(mode, DEVICE) == dtype
+
+
+def test_the_product_is_one(opened):
+    shape, dtype, call = bench_model.matrix_product(opened.spec, 2, DEVICE)
+    assert (shape, dtype) == ((8, 3, 5), torch.float32)
+    assert call().shape == (8, 5)
+    assert bool(torch.isfinite(call()).all())
+
+
+def test_a_turn_counts_each_call_once():
+    calls = []
+    turn = bench_model.Turn(lambda: calls.append(np.sqrt(2.0)), DEVICE)
+    warm = len(calls)
+    turn()
+    assert len(calls) - warm == turn.calls > 1
+    assert 0 < turn.median() < bench_model.TURN_S
