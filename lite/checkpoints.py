@@ -5,7 +5,6 @@
 
 import json
 import os
-import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from importlib import import_module
@@ -16,11 +15,12 @@ import torch
 from torch import Tensor, nn
 
 from lite.artifact import sha256_of, spec_from_dict
-from lite.errors import CheckpointError, UnsafeFileError
+from lite.errors import CheckpointError
 from lite.models.find import find_weights, find_zoo_weights, resolve_model, zoo_row
 from lite.models.pickle_machine import Foreign, TensorRef
+from lite.models.program_weights import program_kind, read_program
 from lite.models.strict import shape_differences
-from lite.safe_pickle import LazyFile, read_lazily, starts_with
+from lite.safe_pickle import LazyFile, read_lazily
 
 __all__ = [
     "FAMILIES", "find_weights", "find_zoo_weights", "load_network", "read_state_dict", "resolve_model", "save_network",
@@ -52,7 +52,8 @@ def load_network(
     Args:
         path: checkpoint file, or a zoo name whose weights are in the search folders; None means `model`.
         model: zoo name the file is expected to be; decides what tensors cannot show.
-        trust: read files that name unknown classes. Even then none of them is imported or called.
+        trust: read files that name unknown classes, and TorchScript archives. Even then nothing in them is imported,
+            called or run.
         input_hw: (h, w) in px; position embeddings are resized to it. None: the size the file was trained at.
 
     Returns:
@@ -128,20 +129,22 @@ def read_state_dict(path: str | Path, trust: bool = False) -> tuple[dict[str, Te
     copies (`ema_`) are left behind, as the published practice is to swap them in before saving.
 
     Args:
-        path: `.pth` (zip or legacy) or `.safetensors`; recognised by content.
-        trust: let names from unknown packages pass (as inert objects) instead of refusing the file.
+        path: `.pth` (zip or legacy), `.safetensors`, or a `.pt2` of others (TorchScript or exported program, of which
+            only the weights are read); recognised by content.
+        trust: let names from unknown packages pass (as inert objects) instead of refusing the file; read TorchScript.
 
     Raises:
         CheckpointError: missing, damaged, of another format, or without tensors.
-        UnsafeFileError: names something no checkpoint needs.
+        UnsafeFileError: names something no checkpoint needs, or is TorchScript without `trust`.
+        ArtifactError: exported by this project, and its JSON is missing.
     """
     path = Path(path)
     try:
         if _is_safetensors(path):
             state, meta = _read_safetensors(path)
         else:
-            _refuse_programs(path)
-            state, meta = _from_pickle(read_lazily(path, trust))
+            kind = program_kind(path)
+            state, meta = _from_pickle(read_program(path, kind, trust) if kind else read_lazily(path, trust))
     except OSError as problem:
         reason = "a folder" if path.is_dir() else "no such file" if not path.exists() else problem.strerror
         raise CheckpointError(f"{path}: expected a weights file, found {reason}; check the path") from None
@@ -197,31 +200,6 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             f"{path}: expected a safetensors file, found a damaged one ({problem}); fetch it again"
         ) from problem
     return state, meta
-
-
-def _refuse_programs(path: Path) -> None:
-    """TorchScript and exported programs are zip files too, but hold code."""
-    if path.stat().st_size == 0:
-        raise CheckpointError(f"{path}: expected a weights file, found an empty file; fetch it again")
-    if not starts_with(path, b"PK"):
-        return
-    try:
-        with zipfile.ZipFile(path) as archive:
-            names = archive.namelist()
-    except (zipfile.BadZipFile, NotImplementedError, ValueError) as problem:
-        raise CheckpointError(
-            f"{path}: expected a PyTorch checkpoint, found a damaged or truncated file ({problem}); fetch it again"
-        ) from problem
-    if any(name.endswith("/constants.pkl") or "/code/" in name for name in names):
-        raise UnsafeFileError(
-            f"{path}: expected weights, found a TorchScript archive, which is code; give the .pth it was made from"
-        )
-    parts = {part for name in names for part in name.split("/")}
-    if parts & {"archive_format", "serialized_exported_program.json", "model.json"}:
-        raise UnsafeFileError(
-            f"{path}: expected weights, found an exported program, which is code; "
-            "give the .pth it was made from, or name it as --model with the JSON this project writes beside its exports"
-        )
 
 
 def _from_pickle(file: LazyFile) -> tuple[dict[str, Tensor], dict[str, Any]]:

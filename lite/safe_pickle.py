@@ -9,6 +9,7 @@ optimiser of a 20 GB checkpoint is never read.
 import math
 import struct
 import zipfile
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
@@ -20,6 +21,20 @@ from lite.errors import CheckpointError
 from lite.models.pickle_machine import StorageRef, TensorRef, interpret
 
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
+# What reading a damaged or crafted file may raise.
+DAMAGE = (
+    RuntimeError,  # an encrypted member
+    MemoryError,
+    OverflowError,
+    ValueError,
+    TypeError,
+    KeyError,
+    IndexError,
+    AttributeError,
+    struct.error,
+    EOFError,
+    zipfile.BadZipFile,
+)
 LARGEST_TENSOR = 2**40  # numbers; a shape can ask for more than the file holds by repeating or having none of them
 
 
@@ -74,20 +89,11 @@ def read_lazily(path: Path, trust: bool = False) -> LazyFile:
         OSError: the file cannot be read.
     """
     try:
-        return _read_zip(path, trust) if starts_with(path, b"PK") else _read_legacy(path, trust)
-    except (
-        RuntimeError,  # an encrypted member
-        MemoryError,
-        OverflowError,
-        ValueError,
-        TypeError,
-        KeyError,
-        IndexError,
-        AttributeError,
-        struct.error,
-        EOFError,
-        zipfile.BadZipFile,
-    ) as problem:
+        if not starts_with(path, b"PK"):
+            return _read_legacy(path, trust)
+        with path.open("rb") as file:
+            return read_stored(path, file, lambda program: interpret(program, path, trust))
+    except DAMAGE as problem:
         raise CheckpointError(
             f"{path}: expected a PyTorch checkpoint, found a damaged or foreign file ({problem}); fetch it again"
         ) from problem
@@ -99,27 +105,39 @@ def starts_with(path: Path, magic: bytes) -> bool:
         return file.read(len(magic)) == magic
 
 
-def _read_zip(path: Path, trust: bool) -> LazyFile:
-    with zipfile.ZipFile(path) as archive, path.open("rb") as file:
+def read_stored(path: Path, file: BinaryIO, run: Callable[[BinaryIO], Any], start: int = 0) -> LazyFile:
+    """What a zip file in torch's layout holds: one `data.pkl`, and its storages as members that are stored plainly.
+
+    Args:
+        path: the file to map tensors from, and for messages.
+        file: the zip file: `path` opened, or the part of it that begins at byte `start`.
+        run: interprets the pickle.
+
+    Raises:
+        One of `DAMAGE`: it is no such file.
+    """
+    with zipfile.ZipFile(file) as archive:
         members = {info.filename: info for info in archive.infolist()}
         pickles = [name for name in members if name.count("/") == 1 and name.endswith("/data.pkl")]
         if len(pickles) != 1:
             raise ValueError(f"{len(pickles)} members named data.pkl")
-        if any(info.compress_type != zipfile.ZIP_STORED for info in members.values()):
-            raise ValueError("compressed members")
         prefix = pickles[0].removesuffix("data.pkl")
+        needed = tuple(prefix + name for name in ("data.pkl", "data/", "byteorder"))
+        stored = {name: info for name, info in members.items() if name.startswith(needed)}
+        if any(info.compress_type != zipfile.ZIP_STORED for info in stored.values()):
+            raise ValueError("compressed members")
         if f"{prefix}byteorder" in members and archive.read(f"{prefix}byteorder") != b"little":
             raise ValueError("weights are big-endian")
-        root = interpret(BytesIO(archive.read(pickles[0])), path, trust)
+        root = run(BytesIO(archive.read(pickles[0])))
         places = {
-            name.removeprefix(f"{prefix}data/"): (_data_start(file, info), info.file_size)
-            for name, info in members.items()
+            name.removeprefix(f"{prefix}data/"): (start + data_start(file, info), info.file_size)
+            for name, info in stored.items()
             if name.startswith(f"{prefix}data/")
         }
     return LazyFile(path, root, places)
 
 
-def _data_start(file: BinaryIO, info: zipfile.ZipInfo) -> int:
+def data_start(file: BinaryIO, info: zipfile.ZipInfo) -> int:
     """Byte offset of a stored member's data: behind its local header, whose name and extra field vary in length."""
     file.seek(info.header_offset + 26)
     name_length, extra_length = struct.unpack("<HH", file.read(4))

@@ -4,7 +4,7 @@ from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 
-from lite.artifact import spec_path
+from lite.artifact import read_spec, spec_path
 from lite.backends.base import Backend
 from lite.errors import ConfigError, MissingExtraError, ModelError
 
@@ -68,11 +68,9 @@ def open_backend(
         raise ConfigError(f"threads: expected at least 1, found {threads}")
     if backend != "auto" and backend not in BACKENDS:
         raise ConfigError(f"backend: expected auto or one of {', '.join(BACKENDS)}, found {backend!r}")
-    suffix = Path(model).suffix.lower()
-    if suffix in SUFFIXES:
-        model = import_module(BACKENDS["eager"][0]).find_artifact(model)
-    if suffix == ".pt2" and not spec_path(model).is_file():
-        suffix = ""  # without our JSON: Sapiens-Lite's own export, whose weights run in our network
+    model, suffix = _find(model)
+    if suffix == "" and backend == "pt2" and Path(model).suffix.lower() == ".pt2":
+        read_spec(model)  # says that the JSON is missing
     chosen = choose_backend(suffix, backend, device)
     module = import_module(BACKENDS[chosen][0])
     options = {} if chosen.partition("-")[2] == "" else {"provider": chosen.partition("-")[2]}
@@ -111,8 +109,25 @@ def choose_backend(suffix: str, backend: str = "auto", device: str = "auto") -> 
 
 
 def able_backends(model: str | Path) -> set[str]:
-    """Names of the backends that can run what `model` names, installed or not."""
-    return _able(Path(model).suffix.lower())
+    """Names of the backends that can run what `model` names, installed or not.
+
+    Raises:
+        ModelError: a `.pt2` that is not there.
+    """
+    suffix = Path(model).suffix.lower()
+    return _able(_find(model)[1] if suffix == ".pt2" else suffix)
+
+
+def _find(model: str | Path) -> tuple[str | Path, str]:
+    """An exported file and its suffix in lower case; "" for what runs eagerly.
+
+    That is also a `.pt2` without our JSON: others publish weights in such files, and they run in our network.
+    """
+    suffix = Path(model).suffix.lower()
+    if suffix not in SUFFIXES:
+        return model, ""
+    path = import_module(BACKENDS["eager"][0]).find_artifact(model)
+    return path, "" if suffix == ".pt2" and not spec_path(path).is_file() else suffix
 
 
 def _able(suffix: str) -> set[str]:

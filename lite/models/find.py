@@ -10,7 +10,8 @@ from lite.errors import CheckpointError, ModelError
 from lite.models.rows import ZooRow
 from lite.models.zoo import ZOO
 
-ARTIFACT_SUFFIXES = (".pt2", ".onnx", ".xml", ".engine", ".plan")
+ARTIFACT_SUFFIXES = (".onnx", ".xml", ".engine", ".plan")
+WEIGHTS_SUFFIXES = (".pt2", ".pth", ".pt", ".ckpt", ".safetensors", ".bin")  # a .pt2 with our JSON is an artifact
 _PACKAGE = Path(__file__).resolve().parents[1]
 
 
@@ -78,7 +79,8 @@ def resolve_model(
     """What a user means by `--model`: a zoo name, or a file; a bare file name is also looked for in the search folders.
 
     Returns:
-        ("zoo", row), ("artifact", path) for an exported file, or ("checkpoint", path) for any other.
+        ("zoo", row), ("artifact", path) for an exported file, or ("checkpoint", path) for any other, a `.pt2`
+        without our JSON among them.
 
     Raises:
         ModelError: neither a known name nor an existing file.
@@ -93,7 +95,7 @@ def resolve_model(
         return ("artifact" if exported else "checkpoint"), path
     if path.is_dir():
         raise ModelError(f"{path}: expected a model name or file, found a folder; name the file in it")
-    if len(path.parts) > 1 or path.suffix in (*ARTIFACT_SUFFIXES, ".pth", ".pt", ".ckpt", ".safetensors", ".bin"):
+    if len(path.parts) > 1 or path.suffix in (*ARTIFACT_SUFFIXES, *WEIGHTS_SUFFIXES):
         raise ModelError(f"{path}: expected a checkpoint or exported file, found no such file; check the path")
     zoo_row(str(model))
     raise AssertionError("zoo_row gives a row or raises")

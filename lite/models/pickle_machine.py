@@ -93,19 +93,19 @@ class TensorRef:
 
 def interpret(file: BinaryIO, path: Path, trust: bool, storages: dict[str, StorageRef] | None = None) -> Any:
     """Run one pickle program and give the object it describes; `storages` collects the storages it names."""
-    return _Machine(path, trust, {} if storages is None else storages).run(pickletools.genops(file))
+    return Machine(path, trust, storages).run(pickletools.genops(file))
 
 
 _MARK = object()
 
 
-class _Machine:
+class Machine:
     """A pickle machine of stack and memo, without the power to import or call."""
 
-    def __init__(self, path: Path, trust: bool, storages: dict[str, StorageRef]) -> None:
+    def __init__(self, path: Path, trust: bool, storages: dict[str, StorageRef] | None = None) -> None:
         self.path = path
         self.trust = trust
-        self.storages = storages
+        self.storages = {} if storages is None else storages
         self.stack: list[Any] = []
         self.memo: dict[int, Any] = {}
 
@@ -211,6 +211,9 @@ class _Machine:
             del self.stack[-count:]
         return items
 
+    def build(self) -> None:
+        self.stack.pop()  # the state of a foreign object or of an OrderedDict; nobody needs it
+
     def named_by_stack(self) -> None:
         module, name = self.take(2)
         self.stack.append(self.name(module, name))
@@ -252,7 +255,7 @@ _CONSTANTS = {
     "BINUNICODE8", "FLOAT", "BINFLOAT",
 }  # fmt: skip
 
-_STEPS: dict[str, Callable[[_Machine, Any], Any]] = {
+_STEPS: dict[str, Callable[[Machine, Any], Any]] = {
     "PROTO": lambda m, a: None,
     "FRAME": lambda m, a: None,
     "NONE": lambda m, a: m.stack.append(None),
@@ -292,7 +295,7 @@ _STEPS: dict[str, Callable[[_Machine, Any], Any]] = {
     "NEWOBJ_EX": lambda m, a: m.new_object(3),
     "INST": lambda m, a: m.instance(a),
     "OBJ": lambda m, a: m.old_object(),
-    "BUILD": lambda m, a: m.stack.pop(),  # the state of a foreign object or of an OrderedDict; nobody needs it
+    "BUILD": lambda m, a: m.build(),
     "BINPERSID": lambda m, a: m.stack.append(m.storage(m.stack.pop())),
 }
 

@@ -58,7 +58,7 @@ def test_pixels_that_do_not_fit(toy_pt2: Path, shape: tuple, dtype: type, says: 
 
 def test_a_missing_json(toy_pt2: Path) -> None:
     spec_path(toy_pt2).unlink()
-    with pytest.raises(UnsafeFileError, match="the JSON this project writes"):
+    with pytest.raises(ArtifactError, match=r"expected its description toy\.pt2\.json"):
         open_backend(toy_pt2)
 
 

@@ -65,14 +65,16 @@ def test_resolve(folders: dict[str, Path]) -> None:
     checkpoint.touch()
     assert resolve_model(checkpoint) == ("checkpoint", checkpoint)
     assert resolve_model("w.pth") == ("checkpoint", checkpoint)
-    for name in ("a.pt2", "a.onnx", "a.xml", "A.ENGINE"):
+    for name in ("a.onnx", "a.xml", "A.ENGINE"):
         artifact = folders["given"] / name
         artifact.touch()
         assert resolve_model(str(artifact)) == ("artifact", artifact)
-    described = folders["given"] / "b.bin"
-    described.touch()
-    Path(f"{described}.json").touch()
-    assert resolve_model(described) == ("artifact", described)
+    for name in ("b.bin", "a.pt2"):  # others publish weights as .pt2
+        described = folders["given"] / name
+        described.touch()
+        assert resolve_model(described) == ("checkpoint", described)
+        Path(f"{described}.json").touch()
+        assert resolve_model(described) == ("artifact", described)
 
 
 @pytest.mark.parametrize("missing", ["none.pth", "folder/none", "a.pt2"])

@@ -68,10 +68,11 @@ def test_inspect_lists_key_problems(tmp_path: Path, golden: Path, capsys: pytest
 
 def test_inspect_an_artifact(tmp_path: Path, golden: Path) -> None:
     spec = load_network(golden / "sapiens/networks/pose_tiny.pth").spec
+    (tmp_path / "x.onnx").write_bytes(b"program")
+    with pytest.raises(ArtifactError, match="expected its description"):
+        file_facts(tmp_path / "x.onnx")
     artifact = tmp_path / "x.pt2"
     artifact.write_bytes(b"program")
-    with pytest.raises(ArtifactError, match="expected its description"):
-        file_facts(artifact)
     report = {"max_shift_px": 0.01}
     write_spec(artifact, dataclasses.replace(spec, format="pt2", sha256=sha256_of(artifact), check=report))
     facts = file_facts(artifact)
