@@ -7,6 +7,7 @@ HpeLiteError
 |   +-- CheckpointError   a weights file that is damaged, foreign, or does not match its network
 |   +-- ArtifactError     an exported file that is damaged, changed, or not for this machine
 |   +-- UnsafeFileError   a file that could run code and was not trusted
+|   +-- DeviceMemoryError   more crops at once than the device's memory holds
 +-- AnnotationError   a ground-truth or prediction file that breaks its format
 +-- MissingExtraError an optional dependency is not installed; the message is the command that installs it
 
@@ -40,6 +41,10 @@ class ArtifactError(ModelError):
 
 class UnsafeFileError(ModelError):
     """A file that could run code when opened."""
+
+
+class DeviceMemoryError(ModelError):
+    """A batch that the device's memory does not hold; a smaller one may fit."""
 
 
 class AnnotationError(HpeLiteError):

@@ -41,6 +41,16 @@ def has_fast_bfloat16(device: torch.device) -> bool:
     return torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
 
 
+def exact_float32() -> None:
+    """Have float32 products on CUDA computed in float32, for the whole process.
+
+    By torch's default convolutions round their factors to the ten bits of TF32, which moves keypoints as much as
+    bfloat16 does and would do so in the mode that promises not to.
+    """
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = False
+
+
 def device_tag(device: torch.device, *, with_name: bool = False) -> str:
     """What machine code for this device is tied to: "cuda sm_90", "cpu x86_64 amx_bf16".
 

@@ -43,17 +43,22 @@ def choose_mode(network: nn.Module, mode: str, device: torch.device) -> tuple[st
     if mode != "auto":
         return mode, "as asked"
     small = sum(parameter.numel() for parameter in network.parameters()) < LARGE_NETWORK
-    if small and network.spec.model not in SMALL_BUT_AS_GOOD:
+    if small and network.spec.model not in SMALL_BUT_AS_GOOD and not _was_bfloat16(network):
         return "float32", "a small network"
     if not has_fast_bfloat16(device):
         return "float32", "no fast bfloat16 on this device"
     return "bfloat16", "fast on this device"
 
 
+def _was_bfloat16(network: nn.Module) -> bool:
+    """Whether the weights come from a bfloat16 file: rounding them loses nothing. Others fail at the first tensor."""
+    return all(torch.equal(tensor, tensor.bfloat16().to(tensor.dtype)) for tensor in network.parameters())
+
+
 def build_graph(network: nn.Module, *, mode: str = "float32", flip_test: bool | None = None) -> PixelGraph:
     """The pixel graph of a loaded network with the codec its spec names; `network` is changed in place."""
     from lite.codecs import build_codec
-    from lite.codecs.flip import flip_average
+    from lite.codecs.flip import FlipAverage
     from lite.skeletons import load_skeleton
 
     spec: ArtifactSpec = network.spec
@@ -68,7 +73,7 @@ def build_graph(network: nn.Module, *, mode: str = "float32", flip_test: bool | 
     if flip_test and spec.skeleton:
         # Networks trained with the classic affine see a mirrored crop one heatmap cell off.
         shift = spec.crop is not None and spec.crop.affine == "classic"
-        merge_flip = partial(flip_average, flip_indices=load_skeleton(spec.skeleton).flip_indices, shift=shift)
+        merge_flip = FlipAverage(load_skeleton(spec.skeleton).flip_indices, shift)
     network = network.eval().requires_grad_(False).to(DTYPES[mode])
     graph = PixelGraph(network, build_codec(spec.codec), spec, merge_flip).eval()
     graph.spec = describe(graph)

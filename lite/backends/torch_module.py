@@ -1,11 +1,18 @@
 """What the eager and the pt2 backend share: a torch module from pixels to named outputs, run on arrays."""
 
+import threading
+from contextlib import nullcontext
+
 import numpy as np
 import torch
 from torch import nn
 
 from lite.artifact import ArtifactSpec
 from lite.backends.base import check_pixels, empty_outputs
+from lite.backends.cuda_graphs import CudaGraphs, graph_limit
+from lite.backends.devices import exact_float32
+from lite.backends.transfer import Transfer
+from lite.errors import DeviceMemoryError
 
 
 class TorchModuleBackend:
@@ -14,23 +21,64 @@ class TorchModuleBackend:
     Args:
         module: (B, h, w, 3) uint8 RGB in, dict of tensors out; already on `device`.
         kind: what `describe` says between the model's name and the device.
+        graphs: replay small batches on a GPU as CUDA graphs; `describe` says whether that is so.
     """
 
-    def __init__(self, module: nn.Module, spec: ArtifactSpec, device: torch.device, kind: str) -> None:
+    def __init__(
+        self, module: nn.Module, spec: ArtifactSpec, device: torch.device, kind: str, graphs: bool = True
+    ) -> None:
         self.module = module
         self.spec = spec
         self.device = str(device)
-        self.describe = f"{spec.model}, {kind} on {device}"
+        self._describe = f"{spec.model}, {kind} on {device}"
+        self.describe = self._describe
+        self._lock = nullcontext()
+        self._call = module
+        if device.type == "cuda":
+            exact_float32()
+            self._lock = threading.Lock()  # the stream, the page-locked memory and recorded graphs are one of each
+        self._transfer = Transfer(device)
+        if device.type == "cuda":
+            self.use_graphs(graph_limit(spec) if graphs else 0)
+
+    @torch.inference_mode()
+    def use_graphs(self, limit: int) -> None:
+        """Replay batches of up to `limit` crops (a power of two; 0: none) as CUDA graphs.
+
+        A module that cannot be recorded is run as it is, and `describe` says so.
+
+        Raises:
+            DeviceMemoryError: there is no room for the batch of one crop that is tried.
+        """
+        self._call, self.describe = self.module, self._describe
+        if limit == 0:
+            return
+        graphs = CudaGraphs(self.module, self.spec.input_hw, limit, self._transfer.device)
+        try:
+            with self._lock, self._transfer.in_use(self.spec, 1):
+                graphs(self._transfer.give(np.zeros((1, *self.spec.input_hw, 3), np.uint8)))
+        except DeviceMemoryError:
+            raise
+        except RuntimeError as problem:  # what torch raises when a call cannot be recorded
+            first = (str(problem).splitlines() or [type(problem).__name__])[0]
+            self.describe = f"{self._describe}, without CUDA graphs ({first})"
+        else:
+            self._call, self.describe = graphs, f"{self._describe}, CUDA graphs up to batch {limit}"
 
     @torch.inference_mode()
     def run(self, pixels: np.ndarray) -> dict[str, np.ndarray]:
-        """Outputs of a batch of (B, h, w, 3) uint8 RGB crops."""
+        """Outputs of a batch of (B, h, w, 3) uint8 RGB crops.
+
+        Raises:
+            ModelError: crops of another size, or too many for the file.
+            DeviceMemoryError: too many for the device's memory.
+        """
         check_pixels(self.spec, pixels)
         if len(pixels) == 0:
             return empty_outputs(self.spec)
-        outputs = self.module(torch.from_numpy(np.ascontiguousarray(pixels)).to(self.device))
-        return {name: value.cpu().numpy() for name, value in outputs.items()}
+        with self._lock, self._transfer.in_use(self.spec, len(pixels)):
+            return self._transfer.take(self._call(self._transfer.give(pixels)))
 
     def close(self) -> None:
-        """Drop the module."""
-        del self.module
+        """Drop the module, and what was recorded of it."""
+        del self.module, self._call

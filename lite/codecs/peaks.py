@@ -104,9 +104,9 @@ class BlurredMaximum(nn.Module):
     The originals do this before they cut the map to a range and take its logarithm. The scale is at least 1 and lifts
     no cell above the score, and in the step that follows it cancels unless a cell meets the range: that takes a score
     above the range or a blurred cell near the peak below it, which is noise, a spike or a map below zero nearly
-    everywhere. Only for such maps is the whole map blurred. Eagerly that is any number of them; a traced graph, whose
-    shapes are fixed, has room for `ROOM` cells a person (272 maps of 64x48, 17 of 256x192) and takes the maximum near
-    the peak for the rest.
+    everywhere. Only for such maps is the whole map blurred. Eagerly on the CPU that is any number of them; a traced
+    graph, whose shapes are fixed, and a GPU, which would have to be waited for to know how many there are, have room
+    for `ROOM` cells a person (272 maps of 64x48, 17 of 256x192) and take the maximum near the peak for the rest.
 
     Args:
         heatmap_hw: one map, cells.
@@ -141,7 +141,8 @@ class BlurredMaximum(nn.Module):
     @staticmethod
     def _rows(unsettled: Tensor, room: int) -> Tensor:
         """Positions of the maps to blur whole, counted through (B, K): (n,) int64."""
-        if type(unsettled) is Tensor and not torch.compiler.is_compiling() and not torch.jit.is_tracing():
+        traced = torch.compiler.is_compiling() or torch.jit.is_tracing() or type(unsettled) is not Tensor
+        if unsettled.device.type == "cpu" and not traced:
             return unsettled.flatten().nonzero()[:, 0]
         batch, count = unsettled.shape
         _, chosen = unsettled.float().topk(min(max(room, 1), count), dim=1)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from lite.codecs.flip import flip_average, flip_back
+from lite.codecs.flip import FlipAverage, flip_average, flip_back
 from lite.skeletons import load_skeleton
 
 
@@ -40,3 +40,12 @@ def test_a_perfectly_symmetric_network_is_left_as_it_is():
     mirrored = heatmaps[:, list(flip_indices)].flip(3)
     torch.testing.assert_close(flip_average(heatmaps, mirrored, flip_indices), heatmaps)
     assert flip_average(heatmaps[:0], mirrored[:0], flip_indices).shape == (0, 17, 8, 6)
+
+
+@pytest.mark.parametrize("shift", [False, True])
+def test_the_module_averages_the_same_way(shift):
+    flip_indices = load_skeleton("coco17").flip_indices
+    heatmaps, mirrored = torch.rand(2, 3, 17, 8, 6)
+    module = FlipAverage(flip_indices, shift)
+    assert torch.equal(module(heatmaps, mirrored), flip_average(heatmaps, mirrored, flip_indices, shift))
+    assert module.state_dict() == {}, "nothing of it belongs into a weights file"
