@@ -15,7 +15,7 @@ from lite.models.pickle_machine import Foreign, Machine, Name, TensorRef
 # What TorchScript itself writes beside its own classes; there is no reason to let anything else pass, trusted or not.
 PACKAGES = ("__torch__", "torch", "collections")
 LARGEST_DEPTH = 64  # modules inside each other
-MOST_ATTRIBUTES = 1_000_000  # a crafted file can hold one module in itself twice, and again, and again
+MOST_ATTRIBUTES = 200_000  # a crafted file can hold one module in itself twice, and again, and again
 
 
 @dataclass(eq=False)

@@ -211,7 +211,7 @@ WRONG = {
     "key of no name": (lambda p: _saved(p / "x.pth", {7: torch.zeros(1)}), CheckpointError, "a key of type int"),
     "other zip": (lambda p: _zip(p / "x.pth", "a.txt"), CheckpointError, "0 members named data.pkl"),
     "TorchScript": (lambda p: _zip(p / "x.pt", "x/data.pkl", "x/constants.pkl"), UnsafeFileError, "TorchScript"),
-    "exported": (lambda p: _zip(p / "x.bin", "x/archive_format", "x/models/model.json"), CheckpointError, "0 members w"),
+    "exported": (lambda p: _zip(p / "x.bin", "x/archive_format", "x/models/model.json"), CheckpointError, "0 members"),
     "list": (lambda p: _saved(p / "x.pth", [torch.zeros(1)]), CheckpointError, "found list"),
     "no tensors": (lambda p: _saved(p / "x.pth", {"state_dict": {}}), CheckpointError, "found none"),
     "mixed": (lambda p: _saved(p / "x.pth", {"w": torch.zeros(1), "lr": 1.0}), CheckpointError, "1 other entries (lr)"),
