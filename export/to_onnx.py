@@ -27,7 +27,7 @@ import torch
 import lite
 from export.config import ExportConfig
 from export.written import Calibration, Written
-from lite.artifact import ArtifactSpec
+from lite.backends.onnx_file import SPEC_KEY, embedded_spec
 from lite.errors import MissingExtraError
 from lite.graph import PixelGraph
 
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
 
 OPSET = 22  # the first in which convolutions may be bfloat16
 BATCH = "batch"  # name of the dynamic axis
-SPEC_KEY = "hpe_lite_spec"  # in metadata_props: the spec as JSON, but for what is only known afterwards
 # A protobuf message ends at 2 GiB; what is larger keeps its weights in `<name>.data` beside it.
 LARGEST_FILE = 2**31 - 2**24
 
@@ -52,17 +51,12 @@ def to_onnx(graph: PixelGraph, path: Path, config: ExportConfig, calibration: Ca
         from export.quantise import quantise
 
         model = quantise(model, graph.spec, calibration())
-    model.metadata_props[SPEC_KEY] = json.dumps(embedded(graph.spec, config.batch_max))
+    spec = replace(graph.spec, format="onnx", batch_range=(1, config.batch_max))
+    model.metadata_props[SPEC_KEY] = json.dumps(embedded_spec(spec))
     write_onnx(model, path)
     import onnx
 
     return Written(versions={"onnx": onnx.__version__, "onnx-opset": str(OPSET)})
-
-
-def embedded(spec: ArtifactSpec, batch_max: int) -> dict:
-    """What the file says of itself: the spec without hashes and report, which are known when it is complete."""
-    values = replace(spec, format="onnx", batch_range=(1, batch_max)).to_dict()
-    return {key: value for key, value in values.items() if key not in ("sha256", "companions", "check", "versions")}
 
 
 def onnx_model(graph: PixelGraph, batch_max: int) -> "onnx_ir.Model":
@@ -114,7 +108,8 @@ def _tidy(model: "onnx_ir.Model") -> None:
     used = str(model.graph.inputs[0].shape[0])
     for number, node in enumerate(model.graph.all_nodes()):
         scopes = json.loads(node.metadata_props.get("pkg.torch.onnx.name_scopes", "[]").replace("'", '"'))
-        node.name = f"{scopes[-2] if len(scopes) > 1 and scopes[-2] else 'graph'}/{node.op_type}_{number}"
+        where = scopes[-2] if len(scopes) > 1 and scopes[-2][:1].isalpha() else "graph"
+        node.name = f"{where}/{node.op_type}_{number}"
         node.doc_string = None
         node.metadata_props.clear()
     for value in _values(model):
