@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from lite.artifact import ArtifactSpec
+from lite.backends.cpu_bfloat16 import keep_memory, quicken
 from lite.backends.cpu_convolution import pack_convolutions
 from lite.backends.devices import choose_device, has_fast_bfloat16
 from lite.backends.fold import fold_batch_norm
@@ -130,4 +131,8 @@ def open(
         from lite.models.cspnext import ConvModule
 
         pack_convolutions(graph.network, {ConvModule: "swish"})
+    if target.type == "cpu":
+        keep_memory()
+        if chosen == "bfloat16":
+            quicken(graph.network)
     return EagerBackend(graph, target, why)
