@@ -22,6 +22,7 @@ from lite.backends.fold import fold_batch_norm
 from lite.checkpoints import load_network
 from lite.errors import ConfigError
 from lite.skeletons import load_skeleton
+from lite.trust import remember
 
 # Format -> module and writer, imported on use.
 FORMATS = {
@@ -64,6 +65,9 @@ def export(config: ExportConfig) -> int:
             os.replace(part.with_name(name), output.with_name(name))
         os.replace(part, output)
         os.replace(spec_path(part), spec_path(output))
+    if written.native:
+        for sha256, name in ((spec.sha256, output.name), *((sha, name) for name, sha in spec.companions.items())):
+            remember(sha256, name)
     print(f"wrote {output} ({output.stat().st_size / 1e6:.1f} MB) and {spec_path(output).name}")
     return 0
 

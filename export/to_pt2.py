@@ -1,12 +1,16 @@
-"""A pixel graph as a portable `torch.export` program with a dynamic batch."""
+"""A pixel graph as a `torch.export` program with a dynamic batch: portable, or compiled for this machine."""
 
 from pathlib import Path
 
 import torch
 
+from export.compile_pt2 import compile_program
 from export.config import ExportConfig
 from export.written import Calibration, Written
+from lite.backends.devices import choose_device
 from lite.graph import PixelGraph
+
+TUNED_BATCH = 8  # compiled code is tuned for it and runs at any batch
 
 
 def to_pt2(graph: PixelGraph, path: Path, config: ExportConfig, calibration: Calibration) -> Written:
@@ -16,7 +20,9 @@ def to_pt2(graph: PixelGraph, path: Path, config: ExportConfig, calibration: Cal
     paths of the machine it was written on).
     """
     height, width = graph.spec.input_hw
-    pixels = torch.zeros((2, height, width, 3), dtype=torch.uint8)
+    device = choose_device(config.device) if config.compile else torch.device("cpu")
+    graph.to(device)
+    pixels = torch.zeros((min(TUNED_BATCH, config.batch_max), height, width, 3), dtype=torch.uint8, device=device)
     batch = torch.export.Dim("batch", min=1, max=config.batch_max)
     with torch.no_grad():
         program = torch.export.export(graph, (pixels,), dynamic_shapes={"pixels": {0: batch}}, strict=False)
@@ -24,6 +30,8 @@ def to_pt2(graph: PixelGraph, path: Path, config: ExportConfig, calibration: Cal
         for node in module.graph.nodes:
             for key in ("stack_trace", "nn_module_stack", "torch_fn", "source_fn_stack", "from_node", "custom"):
                 node.meta.pop(key, None)
+    if config.compile:
+        return compile_program(program, pixels, path, graph.spec, config)
     program._example_inputs = None
     torch.export.save(program, path)
     return Written()

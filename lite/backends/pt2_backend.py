@@ -1,11 +1,14 @@
-"""A `.pt2` file written by `hpe-lite export`, run by torch without the network's code."""
+"""A `.pt2` file written by `hpe-lite export`, run by torch without the network's code: program or compiled package."""
 
 from pathlib import Path
+from typing import IO, Any
 
 import torch
 
 from lite.artifact import ArtifactSpec, read_spec
 from lite.backends.artifact_file import check_hash, check_request, check_version
+from lite.backends.compiled_package import is_compiled, load_package
+from lite.backends.cpu_bfloat16 import keep_memory, quicken_program
 from lite.backends.cpu_convolution import pack_program
 from lite.backends.devices import choose_device
 from lite.backends.pt2_archive import vet_archive
@@ -22,7 +25,20 @@ class Pt2Backend(TorchModuleBackend):
         module = program.module().to(memory_format=torch.channels_last)
         if device.type == "cpu" and spec.mode == "float32":
             pack_program(module)
+        if device.type == "cpu":
+            keep_memory()
+            if spec.mode == "bfloat16":
+                quicken_program(module)
         super().__init__(module, spec, device, f"pt2 {spec.mode}")
+
+
+class CompiledBackend(TorchModuleBackend):
+    """The function of an AOTInductor package."""
+
+    def __init__(self, function: Any, spec: ArtifactSpec, device: torch.device) -> None:
+        if device.type == "cpu":
+            keep_memory()
+        super().__init__(function, spec, device, f"pt2 {spec.mode} compiled for {spec.device},")
 
 
 def open(
@@ -34,7 +50,7 @@ def open(
     flip_test: bool | None = None,
     threads: int | None = None,
     config: str | Path | None = None,
-) -> Pt2Backend:
+) -> TorchModuleBackend:
     """Vet and load an exported file; see `lite.backends.open_backend` for arguments and errors."""
     path = Path(model)
     spec = read_spec(path)
@@ -43,29 +59,31 @@ def open(
     target = choose_device(device)
     if threads is not None:
         torch.set_num_threads(threads)
-    program = _load(path, spec, trust)
+    try:
+        with path.open("rb") as file:
+            if is_compiled(file):
+                return CompiledBackend(load_package(file, spec, path, target, trust), spec, target)
+            program = _load(file, spec, path, trust)
+    except OSError as problem:
+        raise ArtifactError(
+            f"{path}: cannot be read ({problem.strerror}); check the file and its permissions"
+        ) from None
     _check_program(program, spec, path)
     if target.type != "cpu":
         program = torch.export.passes.move_to_device_pass(program, target)
     return Pt2Backend(program, spec, target)
 
 
-def _load(path: Path, spec: ArtifactSpec, trust: bool) -> torch.export.ExportedProgram:
+def _load(file: IO[bytes], spec: ArtifactSpec, path: Path, trust: bool) -> torch.export.ExportedProgram:
     """Hash, vet and load through one open file."""
+    check_hash(file, spec, path)
+    if not trust:
+        vet_archive(file, path.name)
     try:
-        with path.open("rb") as file:
-            check_hash(file, spec, path)
-            if not trust:
-                vet_archive(file, path.name)
-            try:
-                return torch.export.load(file)
-            except Exception as problem:  # torch raises a dozen kinds here; all of them mean the file is not usable
-                first = (str(problem).splitlines() or [type(problem).__name__])[0]
-                raise ArtifactError(f"{path}: torch cannot load it ({first}); export the model again") from problem
-    except OSError as problem:
-        raise ArtifactError(
-            f"{path}: cannot be read ({problem.strerror}); check the file and its permissions"
-        ) from None
+        return torch.export.load(file)
+    except Exception as problem:  # torch raises a dozen kinds here; all of them mean the file is not usable
+        first = (str(problem).splitlines() or [type(problem).__name__])[0]
+        raise ArtifactError(f"{path}: torch cannot load it ({first}); export the model again") from problem
 
 
 def _check_program(program: torch.export.ExportedProgram, spec: ArtifactSpec, path: Path) -> None:
