@@ -12,6 +12,7 @@ from torch import nn
 from lite.artifact import ArtifactSpec
 from lite.backends.cpu_bfloat16 import keep_memory, quicken
 from lite.backends.cpu_convolution import pack_convolutions
+from lite.backends.cpu_maps import PlanarMaps
 from lite.backends.devices import choose_device, has_fast_bfloat16
 from lite.backends.fold import fold_batch_norm
 from lite.backends.torch_module import TorchModuleBackend
@@ -135,4 +136,6 @@ def open(
         keep_memory()
         if chosen == "bfloat16":
             quicken(graph.network)
+        if graph.spec.task == "pose":
+            graph.network = PlanarMaps(graph.network)
     return EagerBackend(graph, target, why)
