@@ -81,6 +81,8 @@ def _quicken(parent: nn.Module) -> int:
             count += 1
         elif type(child) is nn.InstanceNorm2d and not child.affine and not child.track_running_stats:
             setattr(parent, name, nn.GroupNorm(child.num_features, child.num_features, child.eps, affine=False))
+        elif type(child) is nn.SiLU and isinstance(parent, nn.Sequential):
+            child.inplace = True  # nothing else reads what comes before it
         elif child is not None:
             count += _quicken(child)
     return count
@@ -117,6 +119,9 @@ def quicken_program(module: GraphModule) -> int:
             new.meta = dict(node.meta)
             node.replace_all_uses_with(new)
             module.graph.erase_node(node)
+            for reader in new.users:
+                if reader.target is aten.silu.default and len(new.users) == 1:
+                    reader.target = aten.silu_.default
     module.graph.eliminate_dead_code()
     module.delete_all_unused_submodules()
     module.recompile()
