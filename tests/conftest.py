@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -27,3 +28,16 @@ def shared() -> Path:
     if not (folder / "reference").is_dir():
         pytest.skip("needs the reference folder; set HPE_LITE_SHARED to it")
     return folder
+
+
+@pytest.fixture
+def tensorrt(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ModuleType:
+    """A stand-in for TensorRT on a CPU, with a trust file and a cache of its own; see tests/fake_tensorrt.py."""
+    pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    from tests import fake_tensorrt
+
+    monkeypatch.setenv("HPE_LITE_TRUST", str(tmp_path / "trust" / "trusted.json"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    fake_tensorrt.on_the_cpu(monkeypatch)
+    return fake_tensorrt.fresh()
