@@ -1,7 +1,6 @@
 """Frame batch -> Detections: people found by a network, given boxes, or the whole frame as one box."""
 
 from collections.abc import Sequence
-from typing import Protocol
 
 import cv2
 import numpy as np
@@ -9,17 +8,10 @@ import numpy as np
 from lite.artifact import ArtifactSpec
 from lite.errors import ModelError
 from lite.geometry import letterbox_geometry, nms_inclusive
+from lite.network import Network
 from lite.structures import Detections, Frame
 
 FRAMES_AT_ONCE = 8
-
-
-class Network(Protocol):
-    """What this stage asks of a backend."""
-
-    spec: ArtifactSpec
-
-    def run(self, pixels: np.ndarray) -> dict[str, np.ndarray]: ...
 
 
 class PersonDetector:

@@ -1,18 +1,8 @@
 """Crops -> raw network outputs, in chunks; the last chunk is as small as it is, not padded with empty crops."""
 
-from typing import Protocol
-
 import numpy as np
 
-from lite.artifact import ArtifactSpec
-
-
-class Network(Protocol):
-    """What this stage asks of a backend."""
-
-    spec: ArtifactSpec
-
-    def run(self, pixels: np.ndarray) -> dict[str, np.ndarray]: ...
+from lite.network import Network, empty_outputs
 
 
 def forward(backend: Network, pixels: np.ndarray, chunk: int) -> dict[str, np.ndarray]:
@@ -30,7 +20,7 @@ def forward(backend: Network, pixels: np.ndarray, chunk: int) -> dict[str, np.nd
     least, most = backend.spec.batch_range
     step = min(chunk, most) if chunk >= least else least
     if len(pixels) == 0:
-        return _nothing(backend.spec)
+        return empty_outputs(backend.spec)
     parts = [_run(backend, pixels[start : start + step], least) for start in range(0, len(pixels), step)]
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
@@ -40,8 +30,3 @@ def _run(backend: Network, pixels: np.ndarray, least: int) -> dict[str, np.ndarr
     if n < least:
         pixels = np.concatenate([pixels, np.zeros((least - n, *pixels.shape[1:]), np.uint8)])
     return {name: values[:n] for name, values in backend.run(pixels).items()}
-
-
-def _nothing(spec: ArtifactSpec) -> dict[str, np.ndarray]:
-    """Outputs for no crops at all, in the shapes the spec promises."""
-    return {output.name: np.zeros((0, *output.shape[1:]), output.dtype) for output in spec.outputs}

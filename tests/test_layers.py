@@ -17,6 +17,7 @@ PLACES = {
     "lite.artifact": ("facts", "facts"),
     "lite.config": ("facts", "facts"),
     "lite.trust": ("facts", "facts"),
+    "lite.network": ("facts", "facts"),
     "lite.models": ("parts", "models"),
     "lite.checkpoints": ("parts", "models"),
     "lite.safe_pickle": ("parts", "models"),

@@ -6,24 +6,21 @@ import numpy as np
 
 from lite.artifact import ArtifactSpec
 from lite.errors import ModelError
+from lite.network import Network, empty_outputs
+
+__all__ = ["Backend", "check_pixels", "empty_outputs"]
 
 
-class Backend(Protocol):
+class Backend(Network, Protocol):
     """Runs one pixel graph.
 
     Attributes:
-        spec: what goes in and what comes out.
         device: "cpu", "cuda:0", ...
         describe: one line for people: model, format, mode and why, device.
     """
 
-    spec: ArtifactSpec
     device: str
     describe: str
-
-    def run(self, pixels: np.ndarray) -> dict[str, np.ndarray]:
-        """Outputs of a batch; (B, h, w, 3) uint8 RGB in, B from 0 to `spec.batch_range[1]`."""
-        ...
 
     def close(self) -> None:
         """Give memory back; the backend cannot run afterwards."""
@@ -43,8 +40,3 @@ def check_pixels(spec: ArtifactSpec, pixels: np.ndarray) -> None:
     most = spec.batch_range[1]
     if len(pixels) > most:
         raise ModelError(f"{spec.model}: at most {most} crops at once, found {len(pixels)}; use a smaller batch size")
-
-
-def empty_outputs(spec: ArtifactSpec) -> dict[str, np.ndarray]:
-    """The outputs of no crops at all; runtimes disagree about batch 0, so none is asked."""
-    return {output.name: np.zeros((0, *output.shape[1:]), dtype=output.dtype) for output in spec.outputs}

@@ -4,7 +4,7 @@ from torch import nn
 
 from lite.checkpoints import load_network
 from lite.errors import ConfigError
-from lite.models.find import find_weights, resolve_model, zoo_row
+from lite.models.find import zoo_row
 from lite.models.zoo import ZOO
 from lite.train.config import TrainConfig
 
@@ -13,7 +13,7 @@ def start_network(config: TrainConfig) -> nn.Module:
     """The network of `config.model`, with the weights of `config.init` or random ones; trainable.
 
     Raises:
-        ModelError: no such model.
+        ModelError: no such model, or weights of another.
         ConfigError: one for another task.
     """
     row = zoo_row(config.model)
@@ -23,20 +23,10 @@ def start_network(config: TrainConfig) -> nn.Module:
             f"model: expected a {config.task} network of the zoo ({fitting}, ...), found {config.model!r}; "
             "run `hpe-lite models` for the list"
         )
-    network = row.build() if config.init is None else load_named(config.init, config.model)
+    network = row.build() if config.init is None else load_network(config.init, config.model)
     return network.train().requires_grad_(True)
 
 
 def load_teacher(config: TrainConfig) -> nn.Module | None:
     """The teacher, in eval mode; None when the run has none."""
-    return None if config.teacher.weights is None else load_named(config.teacher.weights).eval()
-
-
-def load_named(name_or_path: str, model: str | None = None) -> nn.Module:
-    """A network with weights, by zoo name or file."""
-    kind, found = resolve_model(name_or_path)
-    if kind == "zoo":
-        if found.weights is None:
-            raise ConfigError(f"init: the weights of {found.name} are not distributed; give the checkpoint file itself")
-        return load_network(find_weights(found.weights), model=found.name)
-    return load_network(found, model=model)
+    return None if config.teacher.weights is None else load_network(config.teacher.weights)
