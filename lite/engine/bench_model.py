@@ -110,15 +110,14 @@ def _one_size(backend: Backend, size: int, seconds: float) -> dict[str, Any]:
     pixels = np.random.default_rng(0).integers(0, 256, (size, *spec.input_hw, 3), dtype=np.uint8)
     matrix = matrix_product(spec, size, device)
     decoding = backend.decoding(pixels) if hasattr(backend, "decoding") else None
-    turns = {"graph": Turn(lambda: backend.run(pixels), device)}
-    if matrix is not None:
-        turns = {"matrix": Turn(matrix[2], device)} | turns
-    if decoding is not None:
-        turns["decode"] = Turn(decoding, device)
-    started = time.perf_counter()
-    while len(turns["graph"].seconds) < LEAST_ROUNDS or time.perf_counter() - started < seconds:
+    calls = {"matrix": matrix and matrix[2], "graph": lambda: backend.run(pixels), "decode": decoding}
+    turns = {name: Turn(call, device, seconds) for name, call in calls.items() if call is not None}
+    started, rounds = time.perf_counter(), 0
+    while rounds < LEAST_ROUNDS or time.perf_counter() - started < seconds:
+        rounds += 1
         for turn in turns.values():
-            turn()
+            if not turn.slow:
+                turn()
     batch_s = turns["graph"].median()
     report = {
         "batch_size": size,
@@ -141,15 +140,17 @@ def _one_size(backend: Backend, size: int, seconds: float) -> dict[str, Any]:
 class Turn:
     """Something that takes turns being timed; `seconds` are those of one call, a value for each turn after the first.
 
-    The first turn is not counted: runtimes compile, allocate and choose kernels in it.
+    The first call is not counted, since runtimes compile, allocate and choose kernels in it, unless it is `slow`:
+    longer than the whole measurement was meant to be. Then it is the only one.
     """
 
-    def __init__(self, call: Callable[[], object], device: torch.device) -> None:
+    def __init__(self, call: Callable[[], object], device: torch.device, most_s: float = float("inf")) -> None:
         self.call, self.device = call, device
-        self.seconds: list[float] = []
-        self.calls = max(1, round(TURN_S / max(self._timed(), 1e-6)))
-        if self.calls > 1:  # the first call was slow for its own reasons
-            self.calls = max(1, round(TURN_S / max(self._timed(), 1e-6)))
+        first = self._timed()
+        self.slow = first > max(most_s, TURN_S)
+        self.seconds: list[float] = [first] if self.slow else []
+        again = first if first > TURN_S else self._timed()  # the first was slow for its own reasons
+        self.calls = max(1, round(TURN_S / max(again, 1e-6)))
 
     def __call__(self) -> None:
         self.seconds.append(self._timed(self.calls) / self.calls)

@@ -1,6 +1,7 @@
 """What is counted and printed about one network; never how fast it is."""
 
 import json
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -93,6 +94,16 @@ def test_the_product_is_one(opened):
     assert (shape, dtype) == ((8, 3, 5), torch.float32)
     assert call().shape == (8, 5)
     assert bool(torch.isfinite(call()).all())
+
+
+def test_a_call_longer_than_the_measurement_is_made_once(opened, monkeypatch):
+    monkeypatch.setattr(bench_model, "TURN_S", 0.0)
+    run = opened.run
+    opened.run = lambda pixels: (time.sleep(0.02), run(pixels))[1]
+    (one,) = bench_model.measure(opened, [2], 0.01)["batches"]
+    assert (len(opened.seen), one["rounds"]) == (1, 1)
+    assert one["batch_s"] == one["batch_p90_s"] >= 0.02
+    assert one["share"] > 0
 
 
 def test_a_turn_counts_each_call_once():
