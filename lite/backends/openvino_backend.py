@@ -1,0 +1,195 @@
+"""An OpenVINO or ONNX file written by `hpe-lite export`, run by OpenVINO on the processor.
+
+OpenVINO computes in whatever precision its hint says, not in that of the file, and on processors with bfloat16 its own
+choice is bfloat16 even for float32 files. So the hint is always set: float32 for float32 and int8 files, and for
+reduced ones theirs, but for the network alone (`lite.backends.openvino_parts`). A precision the processor does not have
+in hardware is computed in float32 from the reduced weights, and `describe` says so.
+"""
+
+import threading
+from functools import partial
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any
+
+import numpy as np
+import torch
+
+from lite.artifact import ArtifactSpec, read_spec
+from lite.backends.artifact_file import check_request, check_version
+from lite.backends.base import check_pixels, empty_outputs
+from lite.backends.devices import choose_device
+from lite.backends.openvino_parts import NETWORK, Part, split, whole
+from lite.errors import ArtifactError, ConfigError
+
+# Mode -> OpenVINO's name of the precision, and of the capability a processor needs for it.
+REDUCED = {"bfloat16": ("bf16", "BF16"), "float16": ("f16", "FP16")}
+WEIGHT_MODES = {"bf16": "bfloat16", "f16": "float16", "i8": "int8"}
+NUMPY_NAMES = {"f32": "float32", "i64": "int64"}
+
+
+class OpenVINOBackend:
+    """See `lite.backends.base.Backend`.
+
+    `run` may be called from several threads. How many processor threads a run takes is torch's setting at the time:
+    when it is lower than it was at `open`, the processor is divided and that many runs go side by side.
+
+    Args:
+        core: an `openvino.Core`.
+        parts: the model, cut or whole. weights: memory the model lies in, kept as long as the model.
+        precision: of the network, as OpenVINO names it.
+        spec: its JSON.
+        kind: what `describe` says between the model's name and the device.
+    """
+
+    def __init__(
+        self, core: Any, parts: list[Part], weights: Any, precision: str, spec: ArtifactSpec, kind: str
+    ) -> None:
+        self.spec, self.device = spec, "cpu"
+        self.describe = f"{spec.model}, {kind} on cpu"
+        self._compile = partial(_Compiled, core, parts, weights, precision)
+        self._threads = torch.get_num_threads()
+        self._lock = threading.Lock()
+        self._compiled: dict[int, _Compiled] = {}
+        self._for_threads(self._threads)
+
+    def run(self, pixels: np.ndarray) -> dict[str, np.ndarray]:
+        """Outputs of a batch of (B, h, w, 3) uint8 RGB crops."""
+        check_pixels(self.spec, pixels)
+        if len(pixels) == 0:
+            return empty_outputs(self.spec)
+        made = self._for_threads(torch.get_num_threads()).run(np.ascontiguousarray(pixels))
+        return {output.name: made[output.name] for output in self.spec.outputs}
+
+    def close(self) -> None:
+        """Drop the compiled models."""
+        self._compiled.clear()
+        del self._compile
+
+    def _for_threads(self, threads: int) -> "_Compiled":
+        """The model compiled for runs of so many threads each."""
+        with self._lock:
+            if threads not in self._compiled:
+                at_once = max(1, self._threads // threads)
+                self._compiled[threads] = self._compile(threads, at_once)
+            return self._compiled[threads]
+
+
+class _Compiled:
+    """The parts compiled for `at_once` runs side by side with `threads` threads each; further runs wait."""
+
+    def __init__(self, core: Any, parts: list[Part], weights: Any, precision: str, threads: int, at_once: int) -> None:
+        self._parts = parts
+        self._idle: SimpleQueue[list[Any]] = SimpleQueue()
+        settings = {
+            "PERFORMANCE_HINT": "LATENCY",
+            "NUM_STREAMS": at_once,
+            "INFERENCE_NUM_THREADS": at_once * threads,
+            "ENABLE_CPU_PINNING": False,  # two processes would be tied to the same cores
+        }
+        compiled = []
+        for number, part in enumerate(parts):
+            kind = precision if len(parts) == 1 or number == NETWORK else "f32"
+            compiled.append(core.compile_model(part.model, "CPU", {**settings, "INFERENCE_PRECISION_HINT": kind}))
+        for _ in range(at_once):
+            self._idle.put([model.create_infer_request() for model in compiled])
+        self._weights = weights  # last, so that it is let go last
+
+    def run(self, pixels: np.ndarray) -> dict[str, np.ndarray]:
+        """Everything the last part makes, copied."""
+        from openvino import Tensor
+
+        requests = self._idle.get()
+        try:
+            tensors = {"pixels": Tensor(pixels, shared_memory=True)}
+            for part, request in zip(self._parts, requests):
+                for i, name in enumerate(part.reads):
+                    request.set_input_tensor(i, tensors[name])
+                request.infer()
+                tensors |= {name: request.get_output_tensor(i) for i, name in enumerate(part.makes)}
+            return {name: tensors[name].data.copy() for name in self._parts[-1].makes}
+        finally:
+            self._idle.put(requests)
+
+
+def open(
+    model: str | Path,
+    *,
+    device: str = "auto",
+    mode: str = "auto",
+    trust: bool = False,
+    flip_test: bool | None = None,
+    threads: int | None = None,
+    config: str | Path | None = None,
+) -> OpenVINOBackend:
+    """Vet, load and compile an exported file; see `lite.backends.open_backend` for arguments and errors."""
+    import openvino
+
+    path = Path(model)
+    spec = read_spec(path)
+    check_request(spec, path, ("onnx",) if path.suffix.lower() == ".onnx" else ("openvino",), mode, flip_test)
+    check_version(spec, path, "openvino", openvino.__version__)
+    if device != "auto" and choose_device(device).type != "cpu":
+        raise ConfigError(f"device: OpenVINO files run on cpu, asked for {device}; use cpu or another format")
+    if threads is not None:
+        torch.set_num_threads(threads)
+    core = openvino.Core()
+    try:
+        graph, weights = _read(core, path, spec)
+        _check_model(graph, spec, path)
+        hint, capability = REDUCED.get(spec.mode, ("f32", "FP32"))
+        kind = f"openvino {spec.mode}"
+        if capability not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+            kind += f" computed in float32 (no {spec.mode} on this processor)"
+            hint = "f32"
+        parts = whole(graph) if hint == "f32" else split(graph)
+        return OpenVINOBackend(core, parts, weights, hint, spec, kind)
+    except RuntimeError as problem:  # all that OpenVINO raises
+        said = [line for line in str(problem).splitlines() if line.strip() and not line.startswith("Exception from")]
+        first = said[0][:200] if said else type(problem).__name__
+        raise ArtifactError(f"{path}: OpenVINO cannot use it ({first}); export the model again") from problem
+
+
+def _read(core: Any, path: Path, spec: ArtifactSpec) -> tuple[Any, Any]:
+    """The vetted model, and what must be kept beside it."""
+    if spec.format == "onnx":
+        from lite.backends.onnx_file import vet_onnx
+
+        return core.read_model(vet_onnx(path, spec)), None
+    from lite.backends.openvino_file import read_model
+
+    return read_model(core, path, spec)
+
+
+def _check_model(model: Any, spec: ArtifactSpec, path: Path) -> None:
+    """The JSON must describe this model: its input, batch range, mode and outputs."""
+    kinds = {node.get_output_element_type(0).get_type_name() for node in model.get_ops() if _is(node, "Constant")}
+    kinds |= {"i8" for node in model.get_ops() if _is(node, "FakeQuantize")}
+    stored = next((name for kind, name in reversed(WEIGHT_MODES.items()) if kind in kinds), "float32")
+    found = {"input": [_described(value) for value in model.inputs], "mode": stored}
+    found["outputs"] = [_described(value) for value in model.outputs]
+    batch = model.inputs[0].get_partial_shape()[0] if model.inputs else None
+    wanted = {
+        "input": [("pixels", "u8", (*spec.input_hw, 3))],
+        "mode": spec.mode,
+        "outputs": [(one.name, one.dtype, one.shape[1:]) for one in spec.outputs],
+    }
+    if spec.format == "openvino":
+        wanted["batch range"] = tuple(spec.batch_range)
+        found["batch range"] = None if batch is None else (batch.get_min_length(), batch.get_max_length())
+    for part, value in wanted.items():
+        if found[part] != value:
+            raise ArtifactError(
+                f"{path}: its JSON says {part} {value}, the file has {found[part]}; export the model again"
+            )
+
+
+def _is(node: Any, kind: str) -> bool:
+    return node.get_type_name() == kind
+
+
+def _described(value: Any) -> tuple[str, str, tuple[int, ...]]:
+    """Name, dtype and shape of an input or output, without the batch; -1 for a size that is open."""
+    kind = value.get_element_type().get_type_name()
+    dims = [dim.get_length() if dim.is_static else -1 for dim in value.get_partial_shape()]
+    return value.get_any_name(), NUMPY_NAMES.get(kind, kind), tuple(dims[1:])
