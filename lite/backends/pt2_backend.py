@@ -4,12 +4,14 @@ from pathlib import Path
 from typing import IO, Any
 
 import torch
+from torch.export.passes import move_to_device_pass
 
 from lite.artifact import ArtifactSpec, read_spec
 from lite.backends.artifact_file import check_hash, check_request, check_version
 from lite.backends.compiled_package import is_compiled, load_package
 from lite.backends.cpu_bfloat16 import keep_memory, quicken_program
 from lite.backends.cpu_convolution import pack_program
+from lite.backends.cpu_maps import planar_program
 from lite.backends.devices import choose_device
 from lite.backends.pt2_archive import vet_archive
 from lite.backends.torch_module import TorchModuleBackend
@@ -29,6 +31,7 @@ class Pt2Backend(TorchModuleBackend):
             keep_memory()
             if spec.mode == "bfloat16":
                 quicken_program(module)
+            planar_program(module)
         super().__init__(module, spec, device, f"pt2 {spec.mode}")
 
 
@@ -70,7 +73,7 @@ def open(
         ) from None
     _check_program(program, spec, path)
     if target.type != "cpu":
-        program = torch.export.passes.move_to_device_pass(program, target)
+        program = move_to_device_pass(program, target)
     return Pt2Backend(program, spec, target)
 
 

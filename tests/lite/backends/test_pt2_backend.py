@@ -140,3 +140,16 @@ def test_vetting_comes_first_and_trust_leaves_it_out(toy_pt2: Path, monkeypatch:
     monkeypatch.undo()
     monkeypatch.setattr("lite.backends.pt2_backend.vet_archive", refuse)
     assert open_backend(toy_pt2, trust=True).spec.model == "toy"
+
+
+def test_a_program_moves_to_another_device_whole(toy_pt2: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Meta tensors stand for a GPU: an operator given tensors of both devices would fail."""
+    monkeypatch.setattr("lite.backends.pt2_backend.choose_device", lambda device: torch.device("meta"))
+    backend = open_backend(toy_pt2)
+    found = backend.module(torch.zeros((3, 32, 24, 3), dtype=torch.uint8, device="meta"))
+    assert {name: (value.device.type, *value.shape) for name, value in found.items()} == {
+        "keypoints": ("meta", 3, 5, 2),
+        "scores": ("meta", 3, 5),
+    }
+    tensors = {**dict(backend.module.named_parameters()), **dict(backend.module.named_buffers())}
+    assert tensors and {tensor.device.type for tensor in tensors.values()} == {"meta"}
