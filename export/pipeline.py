@@ -43,6 +43,7 @@ def export(config: ExportConfig) -> int:
     """
     if config.threads is not None:
         torch.set_num_threads(config.threads)
+    _check_ready(config)
     network = _network(config)
     output = _output(config, network.spec)
     expected = _expected(network, config)
@@ -70,6 +71,14 @@ def export(config: ExportConfig) -> int:
             remember(sha256, name)
     print(f"wrote {output} ({output.stat().st_size / 1e6:.1f} MB) and {spec_path(output).name}")
     return 0
+
+
+def _check_ready(config: ExportConfig) -> None:
+    """Have a format that needs a certain library or device ask for it before anything that takes long."""
+    module, _, _ = FORMATS[config.format].partition(":")
+    check_ready = getattr(import_module(module), "check_ready", None)
+    if check_ready is not None:
+        check_ready(config)
 
 
 def _writer(format_name: str) -> Writer:

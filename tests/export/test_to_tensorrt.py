@@ -65,6 +65,15 @@ def test_without_tensorrt_the_command_that_installs_it_is_named(monkeypatch: pyt
         check_ready(CONFIG)
 
 
+def test_what_is_missing_is_said_before_the_network_is_loaded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("export.to_tensorrt.find_spec", lambda name: None)
+    monkeypatch.setattr("export.pipeline.load_network", lambda *given, **named: pytest.fail("a network was loaded"))
+    output = tmp_path / "new" / "x.engine"
+    with pytest.raises(MissingExtraError):
+        export(ExportConfig(model="any", format="tensorrt", device="cuda", output=str(output)))
+    assert not output.parent.exists()
+
+
 @pytest.fixture
 def installed(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     module = ModuleType("tensorrt")
