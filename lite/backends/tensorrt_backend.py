@@ -56,8 +56,9 @@ class TensorrtBackend:
         count = len(pixels)
         if count == 0:
             return empty_outputs(self.spec)
+        staged = self._transfer.stage(pixels)
         with self._lock, self._transfer.in_use(self.spec, count):
-            given = self._transfer.give(pixels)
+            given = self._transfer.give(staged)
             outputs = {
                 output.name: torch.empty(
                     (count, *output.shape[1:]), dtype=getattr(torch, output.dtype), device=given.device

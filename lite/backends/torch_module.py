@@ -36,7 +36,7 @@ class TorchModuleBackend:
         self._call = module
         if device.type == "cuda":
             exact_float32()
-            self._lock = threading.Lock()  # the stream, the page-locked memory and recorded graphs are one of each
+            self._lock = threading.Lock()  # there is one stream, and one of each recorded graph
         self._transfer = Transfer(device)
         if device.type == "cuda":
             self.use_graphs(graph_limit(spec) if graphs else 0)
@@ -56,7 +56,7 @@ class TorchModuleBackend:
         graphs = CudaGraphs(self.module, self.spec.input_hw, limit, self._transfer.device)
         try:
             with self._lock, self._transfer.in_use(self.spec, 1):
-                graphs(self._transfer.give(np.zeros((1, *self.spec.input_hw, 3), np.uint8)))
+                graphs(torch.zeros((1, *self.spec.input_hw, 3), dtype=torch.uint8, device=self._transfer.device))
         except DeviceMemoryError:
             raise
         except RuntimeError as problem:  # what torch raises when a call cannot be recorded
@@ -76,8 +76,9 @@ class TorchModuleBackend:
         check_pixels(self.spec, pixels)
         if len(pixels) == 0:
             return empty_outputs(self.spec)
+        staged = self._transfer.stage(pixels)  # before the lock: while the device works on another thread's batch
         with self._lock, self._transfer.in_use(self.spec, len(pixels)):
-            return self._transfer.take(self._call(self._transfer.give(pixels)))
+            return self._transfer.take(self._call(self._transfer.give(staged)))
 
     def close(self) -> None:
         """Drop the module, and what was recorded of it."""

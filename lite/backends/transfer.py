@@ -12,7 +12,7 @@ from lite.errors import DeviceMemoryError
 
 
 class Transfer:
-    """One backend's way to its device; not for two threads at once.
+    """One backend's way to its device; but for `stage`, not for two threads at once.
 
     Args:
         device: where the crops go; what is on it already is complete for this stream.
@@ -21,7 +21,6 @@ class Transfer:
     def __init__(self, device: torch.device) -> None:
         self.device = device
         self.stream = torch.cuda.Stream(device) if device.type == "cuda" else None
-        self._pinned = torch.empty(0, dtype=torch.uint8)
         if self.stream is not None:
             self.stream.wait_stream(torch.cuda.default_stream(device))
 
@@ -49,14 +48,13 @@ class Transfer:
                 "batch size"
             ) from None
 
-    def give(self, pixels: np.ndarray) -> Tensor:
-        """(B, h, w, 3) uint8 on the device."""
+    def stage(self, pixels: np.ndarray) -> Tensor:
+        """(B, h, w, 3) uint8 in memory that the device reads by itself; any thread may call it at any time."""
         crops = torch.from_numpy(np.ascontiguousarray(pixels))
-        if self.stream is None:
-            return crops.to(self.device)
-        if self._pinned.numel() < crops.numel():
-            self._pinned = torch.empty(crops.numel(), dtype=torch.uint8, pin_memory=True)
-        staged = self._pinned[: crops.numel()].view(crops.shape).copy_(crops)
+        return crops if self.stream is None else crops.pin_memory()
+
+    def give(self, staged: Tensor) -> Tensor:
+        """What `stage` gave, on the device."""
         return staged.to(self.device, non_blocking=True)
 
     def take(self, outputs: dict[str, Tensor]) -> dict[str, np.ndarray]:

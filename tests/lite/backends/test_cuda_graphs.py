@@ -121,6 +121,6 @@ def test_crops_go_and_outputs_come_back(toy_graph: PixelGraph) -> None:
     transfer = Transfer(CPU)
     pixels = np.random.default_rng(0).integers(0, 256, (2, 32, 24, 3), dtype=np.uint8)[:, ::-1]  # not contiguous
     with transfer.in_use(spec, 2):
-        back = transfer.take({"pixels": transfer.give(pixels)})
+        back = transfer.take({"pixels": transfer.give(transfer.stage(pixels))})
     np.testing.assert_array_equal(back["pixels"], pixels)
     assert transfer.handle == 0
