@@ -32,7 +32,7 @@ WEIGHTS_JSON = re.compile(r"data/weights/[^/]+_weights_config\.json")
 WEIGHTS_INSIDE = re.compile(r"data/weights/[^/]+\.pt|serialized_state_dict\.(?:pt|json)")
 PROGRAM_MEMBERS = {"archive_format", "serialized_exported_program.json", "model.json"}
 LARGEST_TEXT = 64 * 2**20  # bytes
-WRAPPERS = ("_orig_mod.", "module.", "model.")  # a network that was wrapped before it was traced
+WRAPPERS = ("_orig_mod.", "module.", "model.", "network.")  # a network that was wrapped before it was traced
 NOT_WEIGHTS = ("data_preprocessor.",)  # mmpose keeps mean and deviation in the network; ours are in the spec
 ADVICE = "give the .pth it was made from"
 
@@ -86,9 +86,10 @@ def read_program(path: Path, kind: Literal["torchscript", "program"], trust: boo
             f"{path}: expected a {'TorchScript archive' if kind == 'torchscript' else 'torch.export program'} with its "
             f"weights, found a damaged one or one of an unknown layout ({problem}); {ADVICE}"
         ) from problem
-    if found is None or (isinstance(found.root, dict) and any(str(name).startswith("network.") for name in found.root)):
+    named = isinstance(found and found.root, dict) and all(isinstance(name, str) for name in found.root)
+    if found is None or (named and kind == "program" and any(name.startswith("network.") for name in found.root)):
         _refuse_own(path)
-    if isinstance(found.root, dict):
+    if named:
         found.root = _published_names(found.root)
     if not found.root:
         raise CheckpointError(f"{path}: expected a program with named weights, found none (frozen?); {ADVICE}")
@@ -154,12 +155,12 @@ def _read(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
     return archive.read(info)
 
 
-def _published_names(root: dict[Any, Any]) -> dict[Any, Any]:
+def _published_names(root: dict[str, Any]) -> dict[str, Any]:
     """Names as in the `.pth`: without what wrapped the network, and without what is no weight."""
-    root = {name: value for name, value in root.items() if not str(name).startswith(NOT_WEIGHTS)}
-    for wrapper in WRAPPERS:
-        if root and all(str(name).startswith(wrapper) for name in root):
-            return _published_names({name.removeprefix(wrapper): value for name, value in root.items()})
+    for _ in WRAPPERS:
+        root = {name: value for name, value in root.items() if not name.startswith(NOT_WEIGHTS)}
+        wrapper = next((wrapper for wrapper in WRAPPERS if all(name.startswith(wrapper) for name in root)), "")
+        root = {name.removeprefix(wrapper): value for name, value in root.items()}
     return root
 
 
