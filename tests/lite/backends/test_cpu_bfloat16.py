@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from lite.backends import cpu_bfloat16
-from lite.backends.cpu_bfloat16 import PackedLinear, keep_memory, quicken, quicken_program
+from lite.backends.cpu_bfloat16 import PackedDeconvolution, PackedLinear, keep_memory, quicken, quicken_program
+from lite.backends.fold import fold_batch_norm
 from lite.checkpoints import load_network
 from lite.models.sapiens import SapiensPose
 from lite.models.sapiens import TrunkSizes as SapiensSizes
@@ -59,9 +60,12 @@ def test_modules_and_programs_give_the_same_numbers(build) -> None:
         torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
         torch.testing.assert_close(alone, expected[:1], atol=1e-4, rtol=1e-4)
     kinds = {type(module) for module in network.modules()}
-    assert not kinds & {nn.Linear, nn.GELU, nn.InstanceNorm2d}
+    assert not kinds & {nn.Linear, nn.GELU, nn.InstanceNorm2d, nn.ConvTranspose2d}
     targets = {str(node.target) for node in program.graph.nodes}
-    assert not targets & {"aten.linear.default", "aten.gelu.default", "aten.instance_norm.default", "aten.silu.default"}
+    assert not targets & {f"aten.{name}.default" for name in ("linear", "gelu", "instance_norm", "silu")}
+    assert "aten.conv_transpose2d.input" not in targets
+    layers = [node for node in program.graph.nodes if str(node.target).startswith("linear_")]
+    assert [len(node.args) for node in layers] == 2 * [1, 2, 1, 2]  # qkv, proj to the stream, hidden, out to the stream
 
 
 @pytest.mark.usefixtures("here")
@@ -101,6 +105,44 @@ def test_activation_and_missing_bias() -> None:
         torch.testing.assert_close(PackedLinear(layer.weight, None)(x), layer(x) - layer.bias, **close)
         fused: Tensor = PackedLinear(layer.weight, layer.bias, "gelu")(x)
         torch.testing.assert_close(fused, nn.functional.gelu(layer(x)), **close)
+
+
+@pytest.mark.usefixtures("here")
+def test_batch_norm_and_relu_go_into_the_deconvolutions() -> None:
+    """As `open` prepares them: norms folded first."""
+    network = ready(vitpose())
+    x = torch.rand(2, 3, 64, 48, generator=torch.Generator().manual_seed(1))
+    expected = network(x)["heatmaps"]
+    fold_batch_norm(network)
+    quicken(network.to(memory_format=torch.channels_last))
+    left = [type(module) for module in network.keypoint_head.deconv_layers]
+    assert left == 2 * [PackedDeconvolution, nn.Identity, nn.Identity]
+    with torch.inference_mode():
+        torch.testing.assert_close(network(x)["heatmaps"], expected, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.usefixtures("here")
+def test_sums_that_are_no_residual_stay() -> None:
+    """A sum with another shape, and with something computed afterwards."""
+
+    class Sums(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layers = nn.ModuleList(nn.Linear(4, 4) for _ in range(8))
+
+        def forward(self, x: Tensor) -> Tensor:
+            first, second = self.layers[0](x), self.layers[1](x)
+            x = first + second.sin() + self.layers[2](x[:, :1])
+            for layer in self.layers[3:]:
+                x = layer(x) + layer(x)
+            return x
+
+    network = Sums().eval().requires_grad_(False)
+    x = torch.randn(2, 5, 4)
+    program = torch.export.export(network, (x,)).module()
+    assert quicken_program(program) > 8
+    with torch.inference_mode():
+        torch.testing.assert_close(program(x), network(x), atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.usefixtures("here")
