@@ -3,7 +3,7 @@
 import os
 import shutil
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Literal
 
@@ -17,6 +17,8 @@ MODES = {
     "openvino": ("float32", "float16", "bfloat16", "int8"),
     "tensorrt": ("float32", "float16", "bfloat16", "int8"),
 }
+# What `check_only` heeds; everything else is as the file was made.
+READ_BY_CHECK = ("check_only", "model", "checkpoint", "check_images", "backend", "device", "trust", "threads")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,12 +34,13 @@ class ExportConfig:
         flip_test: average every crop with its mirror image, twice the work.
         compile: pt2 only; package machine code for this kind of processor (AOTInductor) instead of a portable program.
         device: where the file is made and checked; a compiled or TensorRT file runs only on that kind of device.
+        backend: what to check the file with; auto takes the one that would run it there.
         batch_max: largest batch the file accepts.
         batch_opt: TensorRT only; the batch the file is tuned for.
         check_images: picture, folder or list of pictures to check with, besides the ones that come along.
         calibration_images: int8 only; picture, folder or list of pictures to find the value ranges with.
         calibration_crops: int8 only; crops to find the value ranges with.
-        check_only: exported file to check again instead of writing one.
+        check_only: exported file to check again instead of writing one; format, mode and the like are the file's.
         overwrite: replace a file of the same name.
         trust: open checkpoints that can run code.
         threads: CPU threads; None leaves the setting alone.
@@ -51,6 +54,7 @@ class ExportConfig:
     flip_test: bool = False
     compile: bool = False
     device: str = "cpu"
+    backend: str = "auto"
     batch_max: int = 64
     batch_opt: int = 8
     check_images: str | None = None
@@ -64,6 +68,8 @@ class ExportConfig:
     def __post_init__(self) -> None:
         if self.model is None and self.checkpoint is None:
             raise ConfigError("export needs a network; give --model NAME, --checkpoint FILE or both")
+        if self.check_only is not None:
+            self._check_only_what_it_reads()
         if self.format not in SUFFIXES:
             raise ConfigError(f"format: expected one of {', '.join(SUFFIXES)}, found {self.format!r}")
         if self.mode not in MODES[self.format]:
@@ -90,3 +96,8 @@ class ExportConfig:
             raise ConfigError(
                 f"output: expected a name ending in {suffix} for format {self.format}, found {self.output}"
             )
+
+    def _check_only_what_it_reads(self) -> None:
+        given = [f.name for f in fields(self) if f.name not in READ_BY_CHECK and getattr(self, f.name) != f.default]
+        if given:
+            raise ConfigError(f"{given[0]}: with check_only it is the file's own; leave it out")

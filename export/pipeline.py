@@ -1,27 +1,25 @@
 """build -> load -> graph -> convert -> check -> write the artifact."""
 
-import os
-import tempfile
 from dataclasses import replace
+from functools import partial
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
 
 import lite
-from export.check import Reference, check, reference, report_lines
+from export.check_again import check_again
 from export.config import SUFFIXES, ExportConfig
 from export.crops import check_crops
+from export.gate import judge, prepare
+from export.place import check_place, move_in, workshop
 from export.written import Writer, Written
 from lite.artifact import ArtifactSpec, sha256_of, spec_path, write_spec
-from lite.backends import open_backend
-from lite.backends.eager_backend import build_graph
-from lite.backends.fold import fold_batch_norm
+from lite.backends import choose_backend
 from lite.checkpoints import load_network
-from lite.errors import ConfigError
-from lite.skeletons import load_skeleton
+from lite.errors import MissingExtraError
 from lite.trust import remember
 
 # Format -> module and writer, imported on use.
@@ -31,41 +29,54 @@ FORMATS = {
     "openvino": "export.to_openvino:to_openvino",
     "tensorrt": "export.to_tensorrt:to_tensorrt",
 }
-# Crops to check with: many where a crop is cheap, few where it takes seconds.
-CHECK_CROPS, CHECK_CROPS_LARGE, LARGE_INPUT_PX = 12, 3, 512 * 512
+# Format -> libraries its writer imports, all of the extra "onnx"; the runtime that checks is asked for by its backend.
+WRITERS_NEED = {
+    "pt2": (),
+    "onnx": ("onnx", "onnxscript"),
+    "openvino": ("onnx", "onnxscript"),
+    "tensorrt": ("onnx", "onnxscript"),
+}
 
 
 def export(config: ExportConfig) -> int:
     """Write the artifact; 0 when it passed the check, 1 when it did not and nothing was written.
 
+    Never are more than two copies of the weights in memory: those of the file they came from (mapped, so that the
+    system may drop them) and those in the mode, of which the writer makes its file. They are gone when the file is
+    opened for the check.
+
     Raises:
-        HpeLiteError: the network cannot be built or loaded, or the output is in the way.
+        HpeLiteError: the network cannot be built or loaded, a library is missing, or the output is in the way.
     """
     if config.threads is not None:
         torch.set_num_threads(config.threads)
+    if config.check_only is not None:
+        return check_again(config)
     _check_ready(config)
-    network = _network(config)
+    network = load_network(config.checkpoint, model=config.model, trust=config.trust)
     output = _output(config, network.spec)
-    expected = _expected(network, config)
-    fold_batch_norm(network)
-    graph = build_graph(network, mode=config.mode, flip_test=config.flip_test)
-    with tempfile.TemporaryDirectory(prefix=f".{output.name}.", dir=output.parent) as folder:
-        part = Path(folder) / output.name
-        written = _writer(config.format)(graph, part, config, lambda: _calibration(graph.spec, config))
-        spec = _describe(graph.spec, part, config, written)
+    check_place(output, config.overwrite)
+    expected, graph = prepare(
+        network,
+        mode=config.mode,
+        flip_test=config.flip_test,
+        batch_max=config.batch_max,
+        check_images=config.check_images,
+    )
+    del network
+    with workshop(output) as folder:
+        part, spec = folder / output.name, graph.spec
+        written = _writer(config.format)(graph, part, config, partial(_calibration, spec, config))
+        del graph
+        spec = _describe(spec, part, config, written)
         write_spec(part, spec)
-        backend = open_backend(part, device=config.device, trust=written.native)
-        report = check(backend, expected)
-        backend.close()
-        print("\n".join(report_lines(report)))
+        trust = written.native or config.trust
+        report = judge(part, expected, backend=config.backend, device=config.device, trust=trust)
         if not report["passed"]:
             print(f"{output} was not written")
             return 1
         write_spec(part, replace(spec, check=report))
-        for name in spec.companions:
-            os.replace(part.with_name(name), output.with_name(name))
-        os.replace(part, output)
-        os.replace(spec_path(part), spec_path(output))
+        move_in(folder, [*spec.companions, part.name, spec_path(part).name], output, config.overwrite)
     if written.native:
         for sha256, name in ((spec.sha256, output.name), *((sha, name) for name, sha in spec.companions.items())):
             remember(sha256, name)
@@ -74,11 +85,20 @@ def export(config: ExportConfig) -> int:
 
 
 def _check_ready(config: ExportConfig) -> None:
-    """Have a format that needs a certain library or device ask for it before anything that takes long."""
+    """Ask for libraries and devices before anything that takes long.
+
+    Raises:
+        MissingExtraError: a library of the writer or of the runtime that checks is not installed.
+        HpeLiteError: the format cannot be made or run on this device.
+    """
     module, _, _ = FORMATS[config.format].partition(":")
     check_ready = getattr(import_module(module), "check_ready", None)
     if check_ready is not None:
         check_ready(config)
+    for library in WRITERS_NEED[config.format]:
+        if find_spec(library) is None:
+            raise MissingExtraError(library, "onnx", f"export to {config.format}")
+    choose_backend(SUFFIXES[config.format], config.backend, config.device)
 
 
 def _writer(format_name: str) -> Writer:
@@ -91,43 +111,16 @@ def _calibration(spec: ArtifactSpec, config: ExportConfig) -> np.ndarray:
     return check_crops(spec, config.calibration_images or config.check_images, config.calibration_crops)
 
 
-def _network(config: ExportConfig) -> nn.Module:
-    """The network with its weights, float32, eval mode."""
-    return load_network(config.checkpoint, model=config.model, trust=config.trust)
-
-
 def _output(config: ExportConfig, spec: ArtifactSpec) -> Path:
-    """Where the artifact goes; its folder exists afterwards."""
+    """Where the artifact goes."""
     name = f"{config.model or spec.model}_{config.mode}{SUFFIXES[config.format]}"
-    output = Path(config.output) if config.output else Path("checkpoints") / name
-    if output.exists() and not config.overwrite:
-        raise ConfigError(f"output: {output} is there already; give another --output or pass --overwrite")
-    try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=output.parent).close()
-    except OSError as problem:
-        raise ConfigError(
-            f"output: expected a folder that can be written, found {output.parent} ({problem.strerror})"
-        ) from None
-    return output
-
-
-def _expected(network: nn.Module, config: ExportConfig) -> Reference:
-    """The eager float32 outputs, taken before the network is converted in place."""
-    graph = build_graph(network, mode="float32", flip_test=config.flip_test)
-    height, width = graph.spec.input_hw
-    count = CHECK_CROPS_LARGE if height * width > LARGE_INPUT_PX else CHECK_CROPS
-    pixels = check_crops(graph.spec, config.check_images, min(count, config.batch_max))
-    return reference(graph, pixels, config.mode, _sigmas(graph.spec))
-
-
-def _sigmas(spec: ArtifactSpec) -> np.ndarray:
-    """OKS constants of the spec's skeleton; a middling one for keypoints without names."""
-    return np.asarray(load_skeleton(spec.skeleton).oks_sigmas if spec.skeleton else [0.05])
+    return Path(config.output) if config.output else Path("checkpoints") / name
 
 
 def _describe(spec: ArtifactSpec, path: Path, config: ExportConfig, written: Written) -> ArtifactSpec:
-    others = [file for file in path.parent.iterdir() if file.name.startswith(path.stem) and file != path]
+    others = [
+        file for file in path.parent.iterdir() if file.is_file() and file.name.startswith(path.stem) and file != path
+    ]
     return replace(
         spec,
         format=config.format,

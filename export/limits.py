@@ -1,0 +1,70 @@
+"""What an exported file may differ by from the eager float32 network: one table, per task and mode.
+
+A name that ends in `_min` is a smallest agreement, any other a largest difference. Shifts and edges are px of the crop
+or canvas; one heatmap cell is 4. A key a measurement does not give is a mistake of ours.
+
+float32 leaves room for another order of sums, nothing else. In the reduced modes `shift_p50_px` and `edge_p50_px` are
+upper bounds: where the network can be run eagerly in the mode, half of the results may shift by `ROUNDING` times what
+they shift there, and `SLACK_PX`. That is what finds a decode in reduced precision, which is of the size of the rounding
+of the network itself.
+"""
+
+LIMITS: dict[str, dict[str, dict[str, float]]] = {
+    "pose": {
+        "float32": {
+            "shift_max_px": 0.05,
+            "shift_p95_px": 0.02,
+            "shift_p50_px": 0.005,
+            "oks_min": 0.999,
+            "score_shift_max": 0.002,
+        },
+        "float16": {
+            "shift_max_px": 4.0,
+            "shift_p95_px": 0.5,
+            "shift_p50_px": 0.1,
+            "oks_min": 0.99,
+            "score_shift_max": 0.01,
+        },
+        "bfloat16": {
+            "shift_max_px": 16.0,
+            "shift_p95_px": 2.0,
+            "shift_p50_px": 1.0,
+            "oks_min": 0.95,
+            "score_shift_max": 0.08,
+        },
+        "int8": {
+            "shift_max_px": 32.0,
+            "shift_p95_px": 4.0,
+            "shift_p50_px": 1.5,
+            "oks_min": 0.9,
+            "score_shift_max": 0.15,
+        },
+    },
+    "detect": {
+        "float32": {"iou_min": 0.99, "edge_p50_px": 0.01, "score_shift_max": 0.005, "score_shift_p95": 0.002},
+        "float16": {"iou_min": 0.98, "edge_p50_px": 0.2, "score_shift_max": 0.02, "score_shift_p95": 0.01},
+        "bfloat16": {"iou_min": 0.93, "edge_p50_px": 1.0, "score_shift_max": 0.08, "score_shift_p95": 0.05},
+        "int8": {"iou_min": 0.8, "edge_p50_px": 3.0, "score_shift_max": 0.2, "score_shift_p95": 0.1},
+    },
+}
+RELATIVE = ("shift_p50_px", "edge_p50_px")  # bounded by what eager rounding does as well
+ROUNDING, SLACK_PX = 1.75, 0.02
+LEAST_STABLE = 0.1  # of all keypoints must be comparable; with fewer, the comparison says nothing
+
+
+def limits_of(task: str, mode: str, rounding: dict[str, float] | None) -> dict[str, float]:
+    """The limits of a task and mode.
+
+    Args:
+        rounding: what the eager network in the mode measures against the eager float32 one; None where it was not run.
+    """
+    limits = dict(LIMITS[task][mode])
+    for name in RELATIVE:
+        if rounding is not None and name in limits:
+            limits[name] = min(limits[name], ROUNDING * rounding[name] + SLACK_PX)
+    return limits
+
+
+def over(name: str, value: float, limit: float) -> bool:
+    """Whether a quantity is on the wrong side of its limit."""
+    return value < limit if name.endswith("_min") else value > limit
