@@ -8,7 +8,8 @@ activations, norms, activation functions, sums, normalisation and decode. These 
 How. Weights symmetric with a scale per output channel. Activations symmetric with one scale per tensor and zero point
 0, which is the only form TensorRT takes, from the mean over crops of each crop's own extremes: single outliers of one
 crop do not stretch the scale for all. The extremes are found inside the graph, so that the memory needed is that of one
-forward pass.
+forward pass. Rounding the outputs of convolutions and the sums as well (what ONNX Runtime's own quantiser does) gave
+0.754 on the same people.
 """
 
 import tempfile
@@ -95,7 +96,8 @@ def activation_scales(model: "onnx_ir.Model", nodes: "list[onnx_ir.Node]", crops
         probes += [size, onnx_ir.node("ReduceMax", size.outputs, {"keepdims": 0})]
     outputs = [probe.outputs[0] for probe in probes[1::2]]
     for number, output in enumerate(outputs):
-        output.name, output.type, output.shape = f"largest_{number}", onnx_ir.TensorType(onnx_ir.DataType.FLOAT), onnx_ir.Shape(())
+        output.name, output.shape = f"largest_{number}", onnx_ir.Shape(())
+        output.type = onnx_ir.TensorType(onnx_ir.DataType.FLOAT)
     model.graph.extend(probes)
     model.graph.outputs.extend(outputs)
     with tempfile.TemporaryDirectory(prefix="hpe-lite-") as folder:
