@@ -68,13 +68,18 @@ def random_network(model: str, seed: int) -> nn.Module:
 
 @torch.inference_mode()
 def settle(network: nn.Module, seed: int) -> None:
-    """Draw every tensor, then set scales and the last layer from pictures; `network` is changed in place."""
-    random = torch.Generator().manual_seed(seed)
-    fill(network, random)
-    large = network.spec.input_hw[0] * network.spec.input_hw[1] > LARGE_INPUT_PX
-    pixels = check_crops(network.spec, None, CROPS_LARGE if large else CROPS)
-    set_scales(network, normalised(network, pixels[:2]))
-    fit_last_layer(network, pixels, 1 if large else CHUNK, random)
+    """Draw every tensor, then set scales and the last layer from pictures; `network` is changed in place.
+
+    All of it on the network's own device; each kind of device draws other numbers.
+    """
+    device = next(network.parameters()).device
+    with device:
+        random = torch.Generator(device).manual_seed(seed)
+        fill(network, random)
+        large = network.spec.input_hw[0] * network.spec.input_hw[1] > LARGE_INPUT_PX
+        pixels = check_crops(network.spec, None, CROPS_LARGE if large else CROPS)
+        set_scales(network, normalised(network, pixels[:2]))
+        fit_last_layer(network, pixels, 1 if large else CHUNK, random)
 
 
 def fill(network: nn.Module, random: torch.Generator) -> None:
@@ -129,7 +134,7 @@ def targets(network: nn.Module, pictures: int, random: torch.Generator) -> Tenso
 def normalised(network: nn.Module, pixels: np.ndarray) -> Tensor:
     """(B, h, w, 3) uint8 RGB -> (B, 3, h, w) float32 as the network takes it."""
     mean, std = torch.tensor(network.spec.mean), torch.tensor(network.spec.std)
-    return ((torch.from_numpy(pixels).float() - mean) / std).permute(0, 3, 1, 2).contiguous()
+    return ((torch.from_numpy(pixels).to(mean.device).float() - mean) / std).permute(0, 3, 1, 2).contiguous()
 
 
 def set_scales(network: nn.Module, x: Tensor) -> None:

@@ -11,7 +11,9 @@ import pytest
 import torch
 
 from export.config import ExportConfig
+from export.crops import check_crops
 from export.pipeline import export
+from export.quantise import quantise
 from export.tensorrt_cache import Batches, cache_folder
 from export.to_onnx import to_onnx
 from export.to_tensorrt import batches, check_ready, creation_flags, prepare, to_tensorrt, workspace
@@ -227,6 +229,18 @@ def test_weights_outside_the_file_count(tmp_path: Path) -> None:
         onnx.save(made, path, save_as_external_data=True, location="x.onnx.data", size_threshold=0)
         hashes.append(prepare(path, "toy"))
     assert hashes[0] != hashes[1]
+
+
+def test_8_bit_graphs_are_what_tensorrt_takes(onnx_bytes: bytes, graph: PixelGraph, tmp_path: Path) -> None:
+    """Signed, symmetric, weights with a scale per channel, biases left alone."""
+    onnx_ir = pytest.importorskip("onnx_ir")
+    model = onnx_ir.from_proto(onnx.load_from_string(onnx_bytes))
+    quantised = quantise(model, graph.spec, check_crops(graph.spec, None, 2))
+    path = tmp_path / "x.onnx"
+    onnx_ir.save(quantised, path)
+    prepare(path, "tiny")
+    operators = [node.op_type for node in onnx.load(path).graph.node]
+    assert operators.count("DequantizeLinear") > operators.count("QuantizeLinear") > 4
 
 
 def test_from_the_command_to_a_file_that_passes_the_gate(tensorrt: ModuleType, tiny: Path, tmp_path: Path) -> None:
