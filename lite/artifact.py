@@ -16,9 +16,11 @@ from types import NoneType, UnionType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from lite.errors import ArtifactError
+from lite.skeletons import list_skeletons
 
 SPEC_SCHEMA = "hpe-lite/artifact/1"
 LARGEST_JSON = 16 * 2**20  # bytes; ours have some thousand
+LARGEST_CODEC_NUMBER, LARGEST_CODEC_SIZE = 2**20, 2**13
 # Numbers beyond these would ask for more memory than any machine has, or divide by nothing.
 BOUNDS = (
     ("input_hw", 1, 2**14),
@@ -147,6 +149,10 @@ def spec_from_dict(values: dict[str, Any], origin: str) -> ArtifactSpec:
                 raise ValueError(f"{name}: expected {least} to {most}, found {list(numbers)}")
         if spec.batch_range[0] > spec.batch_range[1]:
             raise ValueError(f"batch_range: expected the smaller first, found {list(spec.batch_range)}")
+        if spec.skeleton is not None and spec.skeleton not in list_skeletons():
+            raise ValueError(f"skeleton: expected one of {', '.join(list_skeletons())}, found {spec.skeleton[:40]!r}")
+        if not isinstance(spec.codec.get("name", ""), str) or not _all_small(spec.codec):
+            raise ValueError(f"codec: expected a name and sizes up to {LARGEST_CODEC_SIZE}, found others")
         hashes = (spec.sha256, spec.source_sha256, *spec.companions.values())
         if not all(text is None or re.fullmatch("[0-9a-f]{64}", text) for text in hashes):
             raise ValueError("sha256: expected 64 hexadecimal digits, found something else")
@@ -161,6 +167,15 @@ def _number(spec: ArtifactSpec, name: str) -> tuple[float, ...]:
     for part in name.split("."):
         value = getattr(value, part, None)
     return () if value is None else value if isinstance(value, tuple) else (value,)
+
+
+def _all_small(value: Any, most: int = LARGEST_CODEC_NUMBER) -> bool:
+    """Whether no number in plain containers would ask a codec for gigabytes; in lists are sizes of maps."""
+    if isinstance(value, dict):
+        return all(_all_small(one, most) for one in value.values())
+    if isinstance(value, list):
+        return all(_all_small(one, LARGEST_CODEC_SIZE) for one in value)
+    return not isinstance(value, int | float) or abs(value) <= most
 
 
 def _built(value: Any, kind: Any, key: str) -> Any:

@@ -34,6 +34,7 @@ FAMILIES: dict[str, tuple[str, str, str]] = {
     "sapiens": ("lite.models.sapiens", "match_sapiens", "sapiens_from_state_dict"),
     "vitpose": ("lite.models.vitpose", "match_vitpose", "vitpose_from_state_dict"),
 }
+TASKS = {"lite-hrnet": "pose", "rtmdet": "detect"}  # families that take their whole spec from the file
 ALSO = {"vitpose": ("hap",)}  # zoo families whose networks are those of another family
 # What `save_network` stores beside the tensors: the spec, and what the tensors do not show (number of heads).
 SPEC_KEY = "hpe_lite_spec"
@@ -78,6 +79,7 @@ def load_network(
     stored = spec_from_dict(meta[SPEC_KEY], str(path)) if SPEC_KEY in meta else None
     if input_hw is None and stored is not None:
         input_hw = stored.input_hw
+    _check_hints(meta.get(HINTS_KEY, {}), path)
     family, build = family_of(state, path)
     if expected is not None and expected.family not in (family, *ALSO.get(family, ())):
         raise CheckpointError(
@@ -87,6 +89,10 @@ def load_network(
         network = build(state, meta, expected.name if expected else None, input_hw)
     except CheckpointError as problem:
         raise CheckpointError(f"{path}: {problem}") from problem
+    if stored is not None and stored.task != TASKS.get(family, network.spec.task):
+        raise CheckpointError(
+            f"{path}: expected the spec of a {family} network in it, found one for task {stored.task}; save it again"
+        )
     if stored is not None and network.spec.input_hw == stored.input_hw:
         network.spec = stored if expected is None else replace(stored, model=expected.name)
     if expected is not None:
@@ -110,6 +116,17 @@ def family_of(state: Mapping[str, Tensor], path: str | Path) -> tuple[str, Calla
         f"{path}: expected the tensors of one of {', '.join(FAMILIES)}, found {len(state)} others ({some}, ...); "
         "give a checkpoint of one of these families"
     )
+
+
+def _check_hints(hints: Any, path: Path) -> None:
+    """What a file says its tensors do not show is a few counts."""
+    counts = (
+        [n for value in hints.values() for n in (value if isinstance(value, list) else [value])]
+        if (isinstance(hints, dict))
+        else [None]
+    )
+    if not all(type(n) is int and 0 < n < 2**16 for n in counts):
+        raise CheckpointError(f"{path}: expected counts in its {HINTS_KEY}, found something else; save it again")
 
 
 def _check_is(network: nn.Module, name: str, path: Path) -> None:
@@ -195,7 +212,7 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         for key in (SPEC_KEY, HINTS_KEY):
             if key in meta:
                 meta[key] = json.loads(meta[key])
-    except (SafetensorError, ValueError) as problem:
+    except (SafetensorError, ValueError, RecursionError) as problem:
         raise CheckpointError(
             f"{path}: expected a safetensors file, found a damaged one ({problem}); fetch it again"
         ) from problem

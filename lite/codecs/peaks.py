@@ -30,10 +30,10 @@ def gaussian_kernel(size: int) -> tuple[float, ...]:
     """`size` weights that sum to 1, as OpenCV's `GaussianBlur` takes them when it is given no sigma.
 
     Raises:
-        ConfigError: `size` is even or not positive.
+        ConfigError: `size` is even, not positive, or wider than any map.
     """
-    if size < 1 or size % 2 == 0:
-        raise ConfigError(f"blur_kernel: expected an odd number of cells, found {size}")
+    if not 1 <= size <= 999 or size % 2 == 0:
+        raise ConfigError(f"blur_kernel: expected an odd number of cells up to 999, found {size}")
     if size in SMALL_KERNELS:
         return SMALL_KERNELS[size]
     sigma = 0.3 * ((size - 1) * 0.5 - 1) + 0.8
