@@ -33,6 +33,9 @@ BACKENDS = {"onnx": "onnxruntime"}  # `auto` would take OpenVINO for them
 SLOW_MODELS = ("sapiens-0.3b-wholebody133",)
 FAST_MODES = ("bfloat16", "int8")
 LIMIT_S = 900
+# On a busy machine the threads of two runtimes in one process can end on one core, and the machine's rate comes out a
+# thousandth of what it is. No network is faster than the machine, so that shows, and the row is timed again.
+TRIES = 3
 
 
 class Row(NamedTuple):
@@ -108,10 +111,13 @@ def make(row: Row, folder: Path, seconds: float, keep: bool) -> dict[str, Any]:
             found["size_mb"] = sum(file.stat().st_size for file in parts(artifact)) / 1e6
             words = ["--model", str(artifact), *(["--backend", BACKENDS[row.format]] if row.format in BACKENDS else [])]
         sizes = "1" if row.model in SLOW_MODELS and row.mode not in FAST_MODES else "1,8"
-        timed = hpe_lite("bench", "model", *words, "--batch-size", sizes, "--seconds", str(seconds), "--json")
-        if timed.returncode:
-            raise RuntimeError(reason(timed))
-        found["bench"] = json.loads(timed.stdout)
+        for _ in range(TRIES):
+            timed = hpe_lite("bench", "model", *words, "--batch-size", sizes, "--seconds", str(seconds), "--json")
+            if timed.returncode:
+                raise RuntimeError(reason(timed))
+            found["bench"] = json.loads(timed.stdout)
+            if all((one["share"] or 0) <= 1 for one in found["bench"]["batches"]):
+                break
         if row.format != "eager" and not keep:
             for file in parts(artifact):
                 file.unlink()

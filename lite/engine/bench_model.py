@@ -28,6 +28,7 @@ from lite.errors import ConfigError
 LEAST_ROUNDS = 3
 # One turn lasts at least this long; a shorter call is repeated within it.
 TURN_S = 0.05
+GROUP_S = 0.005
 
 
 def bench_model(config: BenchModelConfig) -> int:
@@ -123,7 +124,7 @@ def _one_size(backend: Backend, size: int, seconds: float) -> dict[str, Any]:
         "batch_size": size,
         "batch_s": batch_s,
         "batch_p90_s": float(np.percentile(turns["graph"].seconds, 90)),
-        "rounds": len(turns["graph"].seconds),
+        "calls": len(turns["graph"].seconds),
         "crops_per_s": size / batch_s,
         "matrix": None, "matrix_dtype": None, "matrix_tflops": None, "tflops": None, "share": None,
         "decode_share": turns["decode"].median() / batch_s if decoding else None,
@@ -138,30 +139,35 @@ def _one_size(backend: Backend, size: int, seconds: float) -> dict[str, Any]:
 
 
 class Turn:
-    """Something that takes turns being timed; `seconds` are those of one call, a value for each turn after the first.
+    """Something that takes turns being timed; `seconds` are those of its calls, a turn's worth of them at a time.
 
     The first call is not counted, since runtimes compile, allocate and choose kernels in it, unless it is `slow`:
-    longer than the whole measurement was meant to be. Then it is the only one.
+    longer than the whole measurement was meant to be. Then it is the only one. The calls of a turn are timed one by
+    one: the threads of one runtime wake up while those of the other are still busy waiting, and the first call after a
+    change can take a hundred times as long as the rest.
     """
 
     def __init__(self, call: Callable[[], object], device: torch.device, most_s: float = float("inf")) -> None:
         self.call, self.device = call, device
-        first = self._timed()
+        first = self._timed(1)
         self.slow = first > max(most_s, TURN_S)
         self.seconds: list[float] = [first] if self.slow else []
-        again = first if first > TURN_S else self._timed()  # the first was slow for its own reasons
-        self.calls = max(1, round(TURN_S / max(again, 1e-6)))
+        # On CUDA a call returns before it is done, and waiting for each would add a fixed time: so several in a row.
+        self.calls = 1 if device.type == "cpu" or self.slow else max(1, round(GROUP_S / self._timed(1)))
 
     def __call__(self) -> None:
-        self.seconds.append(self._timed(self.calls) / self.calls)
+        started = time.perf_counter()
+        self.seconds.append(self._timed(self.calls))
+        while time.perf_counter() - started < TURN_S:
+            self.seconds.append(self._timed(self.calls))
 
-    def _timed(self, calls: int = 1) -> float:
+    def _timed(self, calls: int) -> float:
         started = time.perf_counter()
         for _ in range(calls):
             self.call()
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
-        return time.perf_counter() - started
+        return (time.perf_counter() - started) / calls
 
     def median(self) -> float:
         return statistics.median(self.seconds)
