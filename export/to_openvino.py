@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import onnx_ir
     import openvino
 
-LEAST_COMPRESSED = 64  # numbers; smaller constants are epsilons and sizes, which stay exact
+LEAST_COMPRESSED = 8  # numbers; smaller constants are epsilons and sizes, which stay exact
 
 
 def to_openvino(graph: PixelGraph, path: Path, config: ExportConfig, calibration: Calibration) -> Written:

@@ -165,7 +165,8 @@ class _Reader:
             raise ValueError(f"a constant of size {dims} with {size} bytes")
         if offset + size > self.weight_bytes:
             raise UnsafeFileError(
-                f"{self.name}: a constant of {size} bytes at {offset}, the weights end at {self.weight_bytes}; {_REMEDY}"
+                f"{self.name}: a constant at {offset} of {size} bytes, the weights end at {self.weight_bytes}; "
+                f"{_REMEDY}"
             )
 
     def check_edges(self) -> None:
