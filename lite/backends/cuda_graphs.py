@@ -5,6 +5,7 @@ padded to the next power of two, whose last crops are whatever lay there, and th
 run as they come, since there the padding would cost more than the waiting.
 """
 
+import threading
 from collections.abc import Callable
 
 import torch
@@ -15,6 +16,8 @@ from lite.artifact import ArtifactSpec
 # Batches of up to so many pixels are replayed: 64 crops of 256x192, 8 of 640x640, 4 of 1024x768.
 MOST_PX = 4 * 2**20
 WARM_UPS = 3  # libraries choose kernels and take memory in the first calls, which must not be recorded
+# Beginning to record waits for the whole GPU, which is an error while another thread records on it.
+RECORDING = threading.Lock()
 
 
 def graph_limit(spec: ArtifactSpec) -> int:
@@ -76,6 +79,6 @@ class CudaGraphs:
         self._pool = self._pool or torch.cuda.graph_pool_handle()
         graph = torch.cuda.CUDAGraph()
         # Other threads may use the GPU meanwhile; only this one's calls are recorded and must be recordable.
-        with torch.cuda.graph(graph, pool=self._pool, stream=stream, capture_error_mode="thread_local"):
+        with RECORDING, torch.cuda.graph(graph, pool=self._pool, stream=stream, capture_error_mode="thread_local"):
             outputs = self.module(given)
         return graph.replay, given, outputs
