@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import json
 import logging
 from collections.abc import Iterator
 from dataclasses import replace
@@ -9,11 +10,10 @@ from pathlib import Path
 
 import torch
 
-from export.config import ExportConfig
 from export.written import Written
 from lite.artifact import ArtifactSpec
-from lite.backends.compiled_package import facts
 from lite.backends.devices import device_tag
+from lite.backends.onnx_file import SPEC_KEY, embedded_spec
 from lite.errors import ConfigError
 
 # What the compiler may use of a processor with each tag of `lite.backends.devices`, so that the code runs on every
@@ -32,14 +32,13 @@ def compile_program(
     pixels: torch.Tensor,
     path: Path,
     spec: ArtifactSpec,
-    config: ExportConfig,
 ) -> Written:
     """Compile `program` for the device of `pixels` and write the package.
 
     Args:
         program: with a dynamic batch.
         pixels: (B, h, w, 3) uint8 on that device; the batch the code is tuned for.
-        spec: of the graph; what it says of input, outputs and mode is written into the package.
+        spec: of the file, but for its device; written into the package as well.
 
     Raises:
         ConfigError: the compiler refuses the code.
@@ -49,9 +48,9 @@ def compile_program(
     from torch._inductor.utils import fresh_cache
 
     tag = device_tag(pixels.device)
-    spec = replace(spec, batch_range=(1, config.batch_max), mode=config.mode, device=tag)
+    inside = json.dumps(embedded_spec(replace(spec, device=tag)))
     program._example_inputs = ((pixels,), {})
-    options = compile_options(tag) | {"aot_inductor.metadata": facts(spec)}
+    options = compile_options(tag) | {"aot_inductor.metadata": {SPEC_KEY: inside}}
     try:
         with torch.no_grad(), _quiet(), fresh_cache(dir=str(path.parent)):
             aoti_compile_and_package(program, package_path=str(path), inductor_configs=options)

@@ -1,5 +1,7 @@
 """A pixel graph as a `torch.export` program with a dynamic batch: portable, or compiled for this machine."""
 
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -8,6 +10,7 @@ from export.compile_pt2 import compile_program
 from export.config import ExportConfig
 from export.written import Calibration, Written
 from lite.backends.devices import choose_device
+from lite.backends.onnx_file import SPEC_KEY, embedded_spec
 from lite.graph import PixelGraph
 
 TUNED_BATCH = 8  # compiled code is tuned for it and runs at any batch
@@ -16,8 +19,8 @@ TUNED_BATCH = 8  # compiled code is tuned for it and runs at any batch
 def to_pt2(graph: PixelGraph, path: Path, config: ExportConfig, calibration: Calibration) -> Written:
     """Write `graph` to `path` for batches of 1 to `config.batch_max`.
 
-    Only the graph and its tensors are stored: no sample inputs (they would be a pickle), no stack traces (they would be
-    paths of the machine it was written on).
+    Only the graph, its tensors and its description are stored: no sample inputs (they would be a pickle), no stack
+    traces (they would be paths of the machine it was written on).
     """
     height, width = graph.spec.input_hw
     device = choose_device(config.device) if config.compile else torch.device("cpu")
@@ -30,8 +33,9 @@ def to_pt2(graph: PixelGraph, path: Path, config: ExportConfig, calibration: Cal
         for node in module.graph.nodes:
             for key in ("stack_trace", "nn_module_stack", "torch_fn", "source_fn_stack", "from_node", "custom"):
                 node.meta.pop(key, None)
+    spec = replace(graph.spec, format="pt2", batch_range=(1, config.batch_max))
     if config.compile:
-        return compile_program(program, pixels, path, graph.spec, config)
+        return compile_program(program, pixels, path, spec)
     program._example_inputs = None
-    torch.export.save(program, path)
+    torch.export.save(program, path, extra_files={f"{SPEC_KEY}.json": json.dumps(embedded_spec(spec))})
     return Written()

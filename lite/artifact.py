@@ -156,6 +156,8 @@ def spec_from_dict(values: dict[str, Any], origin: str) -> ArtifactSpec:
         hashes = (spec.sha256, spec.source_sha256, *spec.companions.values())
         if not all(text is None or re.fullmatch("[0-9a-f]{64}", text) for text in hashes):
             raise ValueError("sha256: expected 64 hexadecimal digits, found something else")
+        if not all(re.fullmatch(r"[^/\\:]+", name) and name not in (".", "..") for name in spec.companions):
+            raise ValueError("companions: expected names of files beside it, found others")
         return spec
     except (ValueError, RecursionError) as problem:
         raise ArtifactError(f"{origin}: not a usable artifact JSON ({problem}); export the model again") from None

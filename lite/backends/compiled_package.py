@@ -2,7 +2,7 @@
 
 Machine code does what it likes, so a package is opened only when its hash is in the user's trust file, or with
 `--trust`. What is loaded is a private copy, hashed while it was made: nobody can change it after it was judged. The
-code checks neither the size of its input nor the batch, so the package carries the facts its JSON must repeat.
+code checks neither the size of its input nor the batch, so the package carries its description, which the JSON repeats.
 """
 
 import json
@@ -19,17 +19,9 @@ import torch
 from lite.artifact import ArtifactSpec
 from lite.backends.artifact_file import check_hash
 from lite.backends.devices import check_built_for
+from lite.backends.onnx_file import SPEC_KEY, embedded_spec
 from lite.errors import ArtifactError, UnsafeFileError
 from lite.trust import is_trusted
-
-FACTS_KEY = "hpe_lite_spec"  # in the package's metadata
-FACTS = ("task", "model", "input_hw", "outputs", "flip_test", "batch_range", "mode", "device")
-
-
-def facts(spec: ArtifactSpec) -> dict[str, str]:
-    """What a package must say of itself, as AOTInductor's metadata: text by name."""
-    values = spec.to_dict()
-    return {FACTS_KEY: json.dumps({name: values[name] for name in FACTS}, sort_keys=True)}
 
 
 def is_compiled(file: IO[bytes]) -> bool:
@@ -79,13 +71,30 @@ def load_package(file: IO[bytes], spec: ArtifactSpec, path: Path, device: torch.
                 str(copy), "model", device.type == "cuda", 1, -1 if device.index is None else device.index
             )
             module = AOTICompiledModel(loader)
-            found = module.get_metadata().get(FACTS_KEY)
+            found = module.get_metadata().get(SPEC_KEY)
         except Exception as problem:  # torch raises several kinds; all of them mean the file is not usable
             first = (str(problem).splitlines() or [type(problem).__name__])[0]
             raise ArtifactError(f"{path}: torch cannot load it ({first}); export the model again") from None
-    if found != facts(spec)[FACTS_KEY]:
-        raise ArtifactError(f"{path}: its JSON is not the one it was compiled with; export the model again")
+    check_inside(found, spec, path)
     return module
+
+
+def check_inside(text: str | None, spec: ArtifactSpec, path: Path) -> None:
+    """The JSON beside a file repeats what the file, whose hash is known, says of itself.
+
+    Raises:
+        ArtifactError: they disagree, or the file says nothing.
+    """
+    try:
+        inside = json.loads(text or "")
+        beside = embedded_spec(spec)
+        wrong = sorted(name for name in inside | beside if inside.get(name, "") != beside.get(name, ""))
+    except (ValueError, TypeError, AttributeError, RecursionError):
+        raise ArtifactError(f"{path}: expected the model's description inside, found none; export it again") from None
+    if wrong:
+        raise ArtifactError(
+            f"{path}: its JSON and its own description disagree about {', '.join(wrong)[:80]}; export the model again"
+        )
 
 
 @contextmanager

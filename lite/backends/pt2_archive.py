@@ -22,6 +22,7 @@ MEMBERS = (
     r"data/constants/(tensor_\d+|model_constants_config\.json)",
     r"data/sample_inputs/model\.pt",
     r"models/model\.json",
+    r"extra/hpe_lite_spec\.json",
     r"archive_format|archive_version|byteorder|version|\.data/version|\.data/serialization_id",
 )
 SAMPLE_MEMBERS = (r"data\.pkl|byteorder|version|\.format_version|\.storage_alignment|\.data/serialization_id|data/\d+",)

@@ -8,11 +8,12 @@ from torch.export.passes import move_to_device_pass
 
 from lite.artifact import ArtifactSpec, read_spec
 from lite.backends.artifact_file import check_hash, check_request, check_version
-from lite.backends.compiled_package import is_compiled, load_package
+from lite.backends.compiled_package import check_inside, is_compiled, load_package
 from lite.backends.cpu_bfloat16 import keep_memory, quicken_program
 from lite.backends.cpu_convolution import pack_program
 from lite.backends.cpu_maps import planar_program
 from lite.backends.devices import choose_device
+from lite.backends.onnx_file import SPEC_KEY
 from lite.backends.pt2_archive import vet_archive
 from lite.backends.torch_module import TorchModuleBackend
 from lite.errors import ArtifactError
@@ -59,6 +60,8 @@ def open(
     spec = read_spec(path)
     check_request(spec, path, ("pt2",), mode, flip_test)
     check_version(spec, path, "torch", torch.__version__)
+    if spec.companions:
+        raise ArtifactError(f"{path}: its JSON names other files, a .pt2 file has none; export the model again")
     target = choose_device(device)
     if threads is not None:
         torch.set_num_threads(threads)
@@ -66,24 +69,26 @@ def open(
         with path.open("rb") as file:
             if is_compiled(file):
                 return CompiledBackend(load_package(file, spec, path, target, trust), spec, target)
-            program = _load(file, spec, path, trust)
+            program, inside = _load(file, spec, path, trust)
     except OSError as problem:
         raise ArtifactError(
             f"{path}: cannot be read ({problem.strerror}); check the file and its permissions"
         ) from None
     _check_program(program, spec, path)
+    check_inside(inside, spec, path)
     if target.type != "cpu":
         program = move_to_device_pass(program, target)
     return Pt2Backend(program, spec, target)
 
 
-def _load(file: IO[bytes], spec: ArtifactSpec, path: Path, trust: bool) -> torch.export.ExportedProgram:
-    """Hash, vet and load through one open file."""
+def _load(file: IO[bytes], spec: ArtifactSpec, path: Path, trust: bool) -> tuple[Any, str]:
+    """Hash, vet and load through one open file: the program, and what the file says of itself."""
     check_hash(file, spec, path)
     if not trust:
         vet_archive(file, path.name)
     try:
-        return torch.export.load(file)
+        extra = {f"{SPEC_KEY}.json": ""}
+        return torch.export.load(file, extra_files=extra), extra[f"{SPEC_KEY}.json"]
     except Exception as problem:  # torch raises a dozen kinds here; all of them mean the file is not usable
         first = (str(problem).splitlines() or [type(problem).__name__])[0]
         raise ArtifactError(f"{path}: torch cannot load it ({first}); export the model again") from problem

@@ -97,6 +97,8 @@ WRONG = [
     ("source_sha256", "AB" * 32, "sha256"),
     ("companions", {"x.bin": None}, "companions"),
     ("companions", {"x.bin": "x"}, "sha256"),
+    ("companions", {"../x.bin": "0" * 64}, "companions"),
+    ("companions", {"..": "0" * 64}, "companions"),
     ("check", True, "check"),
     ("new", 1, "unknown fields 'new'"),
 ]
