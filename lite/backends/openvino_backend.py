@@ -6,6 +6,7 @@ reduced ones theirs, but for the network alone (`lite.backends.openvino_parts`).
 in hardware is computed in float32 from the reduced weights, and `describe` says so.
 """
 
+import math
 import threading
 from functools import partial
 from pathlib import Path
@@ -20,12 +21,13 @@ from lite.backends.artifact_file import check_request, check_version
 from lite.backends.base import check_pixels, empty_outputs
 from lite.backends.devices import choose_device
 from lite.backends.openvino_parts import NETWORK, Part, split, whole
-from lite.errors import ArtifactError, ConfigError
+from lite.errors import ArtifactError, ConfigError, UnsafeFileError
 
 # Mode -> OpenVINO's name of the precision, and of the capability a processor needs for it.
 REDUCED = {"bfloat16": ("bf16", "BF16"), "float16": ("f16", "FP16")}
 WEIGHT_MODES = {"bf16": "bfloat16", "f16": "float16", "i8": "int8"}
 NUMPY_NAMES = {"f32": "float32", "i64": "int64"}
+LARGEST_TENSOR = 2**31  # numbers for one crop; attention of Sapiens-2b written out has 0.3e9
 
 
 class OpenVINOBackend:
@@ -162,7 +164,7 @@ def _read(core: Any, path: Path, spec: ArtifactSpec) -> tuple[Any, Any]:
 
 
 def _check_model(model: Any, spec: ArtifactSpec, path: Path) -> None:
-    """The JSON must describe this model: its input, batch range, mode and outputs."""
+    """The JSON must describe this model: its input, batch range, mode and outputs. No tensor may be absurdly large."""
     kinds = {node.get_output_element_type(0).get_type_name() for node in model.get_ops() if _is(node, "Constant")}
     kinds |= {"i8" for node in model.get_ops() if _is(node, "FakeQuantize")}
     stored = next((name for kind, name in reversed(WEIGHT_MODES.items()) if kind in kinds), "float32")
@@ -182,6 +184,13 @@ def _check_model(model: Any, spec: ArtifactSpec, path: Path) -> None:
             raise ArtifactError(
                 f"{path}: its JSON says {part} {value}, the file has {found[part]}; export the model again"
             )
+    for node in model.get_ops():
+        for output in node.outputs():
+            dims = [dim.get_length() for dim in output.get_partial_shape() if dim.is_static]
+            if math.prod(dims) > LARGEST_TENSOR:
+                raise UnsafeFileError(
+                    f"{path}: a tensor of {dims} numbers would fill the memory; export the model again"
+                )
 
 
 def _is(node: Any, kind: str) -> bool:

@@ -334,3 +334,23 @@ def test_a_hostile_graph(name: str, artifact: Path) -> None:
     rewrite(artifact, text)
     with pytest.raises((UnsafeFileError, ArtifactError), match=says):
         open_backend(artifact)
+
+
+def test_a_tensor_that_would_fill_the_memory(artifact: Path) -> None:
+    """It is made of two small constants, so only the shapes that follow from them show it."""
+    from openvino import Core, opset13, save_model
+
+    model = Core().read_model(artifact)
+    zeros = opset13.broadcast(opset13.constant(np.float32(0)), opset13.constant(np.array([2**20, 2**14])))
+    scores = next(result for result in model.get_results() if result.output(0).get_any_name() == "scores")
+    more = opset13.add(scores.input_value(0), opset13.reduce_max(zeros, opset13.constant(np.array([0, 1]))))
+    more.output(0).set_names({"scores"})
+    scores.input_value(0).set_names(set())
+    scores.input(0).replace_source_output(more.output(0))
+    bomb = artifact.with_name("bomb.xml")
+    save_model(model, bomb, compress_to_fp16=False)
+    weights = bomb.with_suffix(".bin")
+    spec = replace(read_spec(artifact), sha256=sha256_of(bomb), companions={weights.name: sha256_of(weights)})
+    write_spec(bomb, spec)
+    with pytest.raises(UnsafeFileError, match="fill the memory"):
+        open_backend(bomb)
