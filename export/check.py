@@ -125,23 +125,6 @@ def check(backend: Backend, expected: Expected) -> dict[str, Any]:
     }
 
 
-def report_lines(report: dict[str, Any]) -> list[str]:
-    """The report for people, one quantity a line."""
-    batches = ", ".join(map(str, report["batches"]))
-    reasons = "; ".join(f"{count} {why}" for why, count in report["left_out"].items() if count)
-    rounding = report["rounding"] or {}
-    lines = [
-        f"check against eager float32: {report['crops']} crops, batches {batches}, {report['checked_with']}",
-        f"  compared {report['compared']} of {report['of']}" + (f", left out: {reasons}" if reasons else ""),
-    ]
-    for name, limit in report["limits"].items():
-        alone = f", rounding alone {rounding[name]:.5g}" if name in rounding else ""
-        lines.append(f"  {name:<16} {report[name]:.5g} (limit {limit:.5g}{alone})")
-    if "oks_all_mean" in report:
-        lines.append(f"  {'oks_all_mean':<16} {report['oks_all_mean']:.5g} (all keypoints, those left out too)")
-    return [*lines, *(f"  FAILED: {failure}" for failure in report["failures"])]
-
-
 def _batches(count: int, most: int) -> list[int]:
     """1, an odd number, and the largest."""
     return sorted({size for size in (1, 3, count) if size <= min(count, most)} | {min(count, most)})

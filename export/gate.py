@@ -14,12 +14,14 @@ import numpy as np
 import torch
 from torch import nn
 
-from export.check import Expected, check, reference, report_lines, with_rounding
+from export.check import check, reference, with_rounding
+from export.compare import Expected
 from export.crops import check_crops
 from lite.artifact import ArtifactSpec
 from lite.backends import BACKENDS, choose_backend, open_backend
 from lite.backends.eager_backend import build_graph
 from lite.backends.fold import fold_batch_norm
+from lite.check_report import report_lines
 from lite.graph import PixelGraph
 from lite.skeletons import load_skeleton
 

@@ -17,6 +17,7 @@ PLACES = {
     "lite.artifact": ("facts", "facts"),
     "lite.config": ("facts", "facts"),
     "lite.trust": ("facts", "facts"),
+    "lite.check_report": ("facts", "facts"),
     "lite.network": ("facts", "facts"),
     "lite.models": ("parts", "models"),
     "lite.checkpoints": ("parts", "models"),
@@ -139,7 +140,7 @@ def test_importing_lite_is_light() -> None:
     assert not loaded_after("import lite") & {"torch", "cv2", "numpy", "jsonargparse"}
 
 
-@pytest.mark.parametrize("command", ["infer", "export", "eval", "train", "bench", "models", "inspect"])
+@pytest.mark.parametrize("command", ["infer", "export", "eval", "train", "bench", "bench model", "models", "inspect"])
 def test_help_loads_nothing_heavy(command: str) -> None:
     code = f"from lite.cli import main\ntry:\n    main(['{command}', '--help'])\nexcept SystemExit:\n    pass"
     assert not loaded_after(code) & {"torch", "cv2", "lightning", "pycocotools", "onnx"}

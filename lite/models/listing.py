@@ -6,7 +6,8 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lite.artifact import read_spec, sha256_of
+from lite.artifact import read_spec, sha256_of, spec_from_dict
+from lite.check_report import report_lines
 from lite.errors import HpeLiteError
 from lite.models.find import find_zoo_weights, look_for, resolve_model
 from lite.models.rows import ZooRow
@@ -38,7 +39,8 @@ def inspect(config: "InspectConfig") -> int:
         0, or 1 when the file is readable but has a problem (keys missing, hash changed, check failed).
     """
     facts = file_facts(config.file, config.trust)
-    print(json.dumps(facts, indent=2) if config.json else _facts_text(facts))
+    text = _artifact_text if facts["kind"] == "artifact" else _facts_text
+    print(json.dumps(facts, indent=2) if config.json else text(facts))
     return 1 if facts["problems"] else 0
 
 
@@ -73,15 +75,22 @@ def file_facts(model: str | Path, trust: bool = False) -> dict[str, Any]:
 
 
 def artifact_facts(path: Path) -> dict[str, Any]:
-    """The JSON beside an exported file, and whether the file is still the one it describes."""
-
+    """The JSON beside an exported file, and whether it and its further files are still those it describes."""
     spec = read_spec(path)
     sha256 = sha256_of(path)
     problems = []
     if spec.sha256 not in (None, sha256):
         problems.append(f"the file has changed since it was exported: expected SHA-256 {spec.sha256}, found {sha256}")
+    for name, expected in spec.companions.items():
+        companion = path.parent / Path(name).name
+        if not companion.is_file():
+            problems.append(f"its other file {name} is not beside it")
+        elif sha256_of(companion) != expected:
+            problems.append(f"its other file {name} has changed since it was exported")
     if spec.check is None:
         problems.append("the file was never compared with the eager network")
+    elif spec.check.get("passed") is not True:
+        problems.append("the file did not pass the comparison with the eager network")
     return {
         "kind": "artifact",
         "file": str(path),
@@ -171,6 +180,37 @@ def _zoo_table(rows: list[dict[str, Any]]) -> str:
     with console.capture() as capture:
         console.print(table)
     return capture.get()
+
+
+def _artifact_text(facts: dict[str, Any]) -> str:
+    """An artifact in a dozen lines and its check report."""
+    spec = spec_from_dict(facts["spec"], facts["file"])
+    height, width = spec.input_hw
+    outputs = (f"{output.name} {_shape(output.shape)} {output.dtype} {output.unit}" for output in spec.outputs)
+    rows = {
+        "file": f"{facts['file']}, {facts['bytes'] / 1e6:.1f} MB",
+        "further files": ", ".join(spec.companions),
+        "model": f"{spec.model}, {spec.task}, licence {spec.licence or 'unknown'}",
+        "format": f"{spec.format}, {spec.mode}, batches of {spec.batch_range[0]} to {spec.batch_range[1]}",
+        "device": spec.device,
+        "input": f"{height}x{width} px, {spec.input_dtype} RGB; the network sees {spec.color_order}",
+        "crop": spec.crop and f"{spec.crop.padding:g} times the box, {spec.crop.affine} affine",
+        "letterbox": spec.letterbox and f"filled with {spec.letterbox.fill}",
+        "outputs": "; ".join(outputs),
+        "decode": f"{spec.codec.get('name')}{', flip test' if spec.flip_test else ''}",
+        "skeleton": spec.skeleton,
+        "labels": ", ".join(spec.labels[:8]) + (f" and {len(spec.labels) - 8} more" if len(spec.labels) > 8 else ""),
+        "made with": ", ".join(f"{name} {version}" for name, version in spec.versions.items()),
+        "sha256": facts["sha256"],
+        "weights sha256": spec.source_sha256,
+    }
+    lines = [f"{name + ':':<16}{value}" for name, value in rows.items() if value]
+    lines += report_lines(spec.check) if spec.check else []
+    return "\n".join([*lines, _facts_text({"problems": facts["problems"]})])
+
+
+def _shape(shape: tuple[int | str, ...]) -> str:
+    return f"({', '.join(map(str, shape))})"
 
 
 def _facts_text(facts: dict[str, Any], indent: str = "") -> str:

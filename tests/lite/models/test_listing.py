@@ -66,21 +66,36 @@ def test_inspect_lists_key_problems(tmp_path: Path, golden: Path, capsys: pytest
     assert "1 missing: backbone.ln1.bias" in out and "family: sapiens" in out
 
 
-def test_inspect_an_artifact(tmp_path: Path, golden: Path) -> None:
+def test_inspect_an_artifact(tmp_path: Path, golden: Path, capsys: pytest.CaptureFixture[str]) -> None:
     spec = load_network(golden / "sapiens/networks/pose_tiny.pth").spec
     (tmp_path / "x.onnx").write_bytes(b"program")
     with pytest.raises(ArtifactError, match="expected its description"):
         file_facts(tmp_path / "x.onnx")
     artifact = tmp_path / "x.pt2"
     artifact.write_bytes(b"program")
-    report = {"max_shift_px": 0.01}
-    write_spec(artifact, dataclasses.replace(spec, format="pt2", sha256=sha256_of(artifact), check=report))
+    report = {"passed": True, "shift_max_px": 0.01, "limits": {"shift_max_px": 0.05}, "compared": 7, "of": 9}
+    (tmp_path / "x.bin").write_bytes(b"weights")
+    spec = dataclasses.replace(
+        spec, format="pt2", sha256=sha256_of(artifact), companions={"x.bin": sha256_of(tmp_path / "x.bin")}
+    )
+    write_spec(artifact, dataclasses.replace(spec, check=report))
     facts = file_facts(artifact)
     assert facts["kind"] == "artifact" and facts["spec"]["check"] == report and facts["problems"] == []
-    artifact.write_bytes(b"changed")
-    assert "has changed since it was exported" in file_facts(artifact)["problems"][0]
-    write_spec(artifact, dataclasses.replace(spec, format="pt2"))
+    assert inspect(InspectConfig(file=str(artifact))) == 0
+    out = capsys.readouterr().out
+    assert "sapiens-custom, pose" in out and "64x48 px" in out and "keypoints (N, 17, 2) float32 crop px" in out
+    assert "compared 7 of 9" in out and "shift_max_px     0.01 (limit 0.05)" in out and "problems: none" in out
+    write_spec(artifact, dataclasses.replace(spec, check={"passed": False, "limits": [], "shift_max_px": "1"}))
+    assert inspect(InspectConfig(file=str(artifact))) == 1
+    assert "did not pass the comparison" in capsys.readouterr().out
+    write_spec(artifact, spec)
     assert file_facts(artifact)["problems"] == ["the file was never compared with the eager network"]
+    artifact.write_bytes(b"changed")
+    (tmp_path / "x.bin").write_bytes(b"changed")
+    problems = file_facts(artifact)["problems"]
+    assert "has changed since it was exported" in problems[0] and "x.bin has changed" in problems[1]
+    (tmp_path / "x.bin").unlink()
+    assert "x.bin is not beside it" in file_facts(artifact)["problems"][1]
 
 
 def test_inspect_the_default_by_name() -> None:
