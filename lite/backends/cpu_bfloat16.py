@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.fx import Graph, GraphModule, Node
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # glibc's numbers
+LARGEST_KEPT = 2**30  # bytes; larger blocks, which are no network's maps, go back at once as before
 LEAST_LINEARS = 8  # heads of convolutional networks have one or two, which are not where their time goes
 
 
@@ -93,8 +94,7 @@ def keep_memory() -> bool:
         mallopt = ctypes.CDLL(None).mallopt
     except (OSError, AttributeError):  # not glibc
         return False
-    most = 2**31 - 1
-    return bool(mallopt(M_MMAP_THRESHOLD, most)) and bool(mallopt(M_TRIM_THRESHOLD, most))
+    return bool(mallopt(M_MMAP_THRESHOLD, LARGEST_KEPT)) and bool(mallopt(M_TRIM_THRESHOLD, 2**31 - 1))
 
 
 def quicken(network: nn.Module) -> int:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from lite.cli import main
 from lite.config import BenchModelConfig
 from lite.engine import bench_model
 from lite.errors import ConfigError
@@ -113,3 +114,14 @@ def test_a_turn_counts_each_call_once():
     turn()
     assert len(calls) - warm == len(turn.seconds) > 1
     assert 0 < turn.median() < bench_model.TURN_S
+
+
+def test_two_words_on_the_command_line(opened, capsys):
+    words = ["bench", "model", "--model", "any", "--seconds", "0", "--json", "--batch-size"]
+    for given, sizes in (("2", [2]), ("1,3", [1, 3])):
+        assert main([*words, given]) == 0
+        assert [one["batch_size"] for one in json.loads(capsys.readouterr().out)["batches"]] == sizes
+    assert main([*words, "0"]) == 2
+    assert capsys.readouterr().err.startswith("hpe-lite bench model: batch_size: expected numbers")
+    assert main(["bench", "model", "--bakend", "pt2"]) == 2
+    assert "did you mean --backend?" in capsys.readouterr().err
