@@ -42,6 +42,12 @@ def test_rows(script):
         *(f"person-nano,onnx,{mode}" for mode in ("float32", "float16", "bfloat16", "int8")),
     ]
     assert not any(script["wanted"](row, ["pose17"]) for row in rows)
+    left_out = [row for row in rows if not script["wanted"](row, [])]
+    assert {(row.format, row.mode) for row in left_out} == {
+        *((form, "float16") for form in ("eager", "pt2", "pt2 --compile", "onnx")), ("pt2 --compile", "float32"),
+    }  # fmt: skip
+    assert {row.model for row in left_out} == {"sapiens-0.3b-wholebody133"}
+    assert all(script["wanted"](row, [row.key()]) for row in left_out)
 
 
 def test_a_row_says_what_was_measured(script):
