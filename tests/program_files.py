@@ -81,7 +81,7 @@ def zipped(members: dict[str, bytes]) -> bytes:
 
 
 def old_program(weights: bytes, name: str = "serialized_state_dict.pt") -> bytes:
-    """As torch wrote it before 2.8."""
+    """As torch 2.4 wrote it, and under the name `serialized_state_dict.json` torch 2.2."""
     members = {"serialized_exported_program.json": b"{}", name: weights, "version": b"5.1"}
     return zipped({**members, "serialized_constants.pt": b"", "serialized_example_inputs.pt": b""})
 

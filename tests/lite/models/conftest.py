@@ -38,6 +38,6 @@ def files(estimator: Estimator, torchscript: bytes, exported: bytes) -> dict[str
         "torchscript half": halved(torchscript),
         "written here": exported,
         "torch 2.8": archive_2_8(saved(parameters)),
-        "torch 2.2": old_program(saved(parameters)),
-        "torch 2.1": old_program(saved(dict(parameters)), "serialized_state_dict.json"),
+        "torch 2.4": old_program(saved(parameters)),
+        "torch 2.2": old_program(saved(dict(parameters)), "serialized_state_dict.json"),
     }

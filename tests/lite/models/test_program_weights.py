@@ -14,7 +14,7 @@ from lite.errors import ArtifactError, CheckpointError, ConfigError, UnsafeFileE
 from lite.models.listing import file_facts
 from tests.program_files import Estimator, old_program, program, saved, script, write, zipped
 
-LAYOUTS = ["torchscript", "torchscript half", "written here", "torch 2.8", "torch 2.2", "torch 2.1"]
+LAYOUTS = ["torchscript", "torchscript half", "written here", "torch 2.8", "torch 2.4", "torch 2.2"]
 TRUST = {"torchscript", "torchscript half"}
 HEATMAPS = 2e-4  # tests/golden/sapiens/networks/README.md
 
@@ -32,7 +32,7 @@ def test_every_layout_gives_the_weights(
         assert state[name].dtype == dtype and torch.equal(state[name], tensor), name
 
 
-@pytest.mark.parametrize("layout", ["torchscript", "written here", "torch 2.2"])
+@pytest.mark.parametrize("layout", ["torchscript", "written here", "torch 2.4"])
 def test_the_network_gives_what_the_program_gives(
     tmp_path: Path, estimator: Estimator, files: dict[str, bytes], layout: str
 ) -> None:
@@ -80,7 +80,7 @@ def test_infer_runs_it_in_bfloat16_where_that_is_fast(
     monkeypatch.setattr("lite.backends.eager_backend.has_fast_bfloat16", lambda device: True)
     rounded = {name: tensor.bfloat16() for name, tensor in estimator.state_dict().items()}
     crops = np.random.default_rng(0).integers(0, 256, (2, 64, 48, 3), dtype=np.uint8)
-    for data, mode in ((files["torch 2.2"], "float32"), (old_program(saved(rounded)), "bfloat16")):
+    for data, mode in ((files["torch 2.4"], "float32"), (old_program(saved(rounded)), "bfloat16")):
         path = write(tmp_path, data)
         assert able_backends(path) == {"eager"}
         backend = open_backend(path, device="cpu")
@@ -163,6 +163,6 @@ def test_a_program_of_this_project_needs_its_json(tmp_path: Path) -> None:
 
 def test_a_program_of_others_does_not_run_on_the_backend_for_ours(tmp_path: Path, files: dict[str, bytes]) -> None:
     with pytest.raises(ArtifactError, match=r"x\.pt2\.json"):
-        open_backend(write(tmp_path, files["torch 2.2"]), backend="pt2")
+        open_backend(write(tmp_path, files["torch 2.4"]), backend="pt2")
     with pytest.raises(ConfigError, match="run on eager, asked for openvino"):
-        open_backend(write(tmp_path, files["torch 2.2"]), backend="openvino")
+        open_backend(write(tmp_path, files["torch 2.4"]), backend="openvino")

@@ -17,7 +17,7 @@ from lite.checkpoints import read_state_dict
 from lite.errors import CheckpointError, ModelError, UnsafeFileError
 from tests.program_files import archive_2_8, changed, old_program, one_sentence, saved, write, zipped
 
-LAYOUTS = ["torchscript", "torchscript half", "written here", "torch 2.8", "torch 2.2", "torch 2.1"]
+LAYOUTS = ["torchscript", "torchscript half", "written here", "torch 2.8", "torch 2.4", "torch 2.2"]
 
 
 class Call:
