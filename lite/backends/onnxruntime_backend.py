@@ -11,7 +11,7 @@ from lite.artifact import ArtifactSpec, read_spec
 from lite.backends.artifact_file import check_request
 from lite.backends.base import check_pixels, empty_outputs
 from lite.backends.onnx_file import vet_onnx
-from lite.errors import ArtifactError, ConfigError, MissingExtraError
+from lite.errors import ArtifactError, ConfigError, MissingExtraError, UnsafeFileError
 
 # What `open(provider=...)` may be -> ONNX Runtime's name and what people read.
 PROVIDERS = {
@@ -91,6 +91,8 @@ def open(
         raise MissingExtraError("onnxruntime-gpu", "cuda", f"the backend onnxruntime-{provider}")
     source = vet_onnx(path, spec)
     chain = providers(spec, provider or "", target)
+    if provider == "tensorrt":
+        _make_private(tensorrt_cache())
     try:
         session = onnxruntime.InferenceSession(source, _options(onnxruntime, threads, provider or ""), chain)
     except Exception as problem:  # the runtime has a class of its own for each status
@@ -117,9 +119,10 @@ def providers(spec: ArtifactSpec, provider: str, device: str) -> list[tuple[str,
     if provider == "tensorrt":
         height, width = spec.input_hw
         least, most = spec.batch_range
-        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "hpe-lite" / "onnxruntime-tensorrt"
+        cache = tensorrt_cache()
         shapes = {"min": least, "opt": min(8, most), "max": most}
         profile = {f"trt_profile_{name}_shapes": f"pixels:{count}x{height}x{width}x3" for name, count in shapes.items()}
+        # Without precision flags the network is strongly typed: each tensor keeps the type it has in the file.
         options = {
             "device_id": index,
             "trt_engine_cache_enable": "1",
@@ -132,6 +135,32 @@ def providers(spec: ArtifactSpec, provider: str, device: str) -> list[tuple[str,
         }
         chain.insert(0, ("TensorrtExecutionProvider", options))
     return chain
+
+
+def tensorrt_cache() -> Path:
+    """Where ONNX Runtime keeps the engine files that TensorRT built for it."""
+    base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    return Path(base) / "hpe-lite" / "onnxruntime-tensorrt"
+
+
+def _make_private(folder: Path) -> None:
+    """A folder only the user can write into: ONNX Runtime runs the machine code it finds there.
+
+    Raises:
+        UnsafeFileError: others could have written into it.
+        ConfigError: it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        found = folder.stat()
+    except OSError as problem:
+        raise ConfigError(
+            f"backend: expected a folder for TensorRT's files at {folder} ({problem.strerror}); set XDG_CACHE_HOME"
+        ) from None
+    if hasattr(os, "getuid") and (found.st_uid != os.getuid() or found.st_mode & 0o022):
+        raise UnsafeFileError(
+            f"{folder}: others can write into this folder of machine code; delete it, or run chmod go-w on it"
+        )
 
 
 def _target(device: str, provider: str) -> str:

@@ -15,8 +15,8 @@ from export.config import ExportConfig
 from lite.artifact import ArtifactSpec, read_spec, sha256_of, write_spec
 from lite.backends import open_backend
 from lite.backends.onnx_file import embedded_spec
-from lite.backends.onnxruntime_backend import _check_provider, _options, providers
-from lite.errors import ArtifactError, ConfigError, MissingExtraError, ModelError
+from lite.backends.onnxruntime_backend import _check_provider, _make_private, _options, providers
+from lite.errors import ArtifactError, ConfigError, MissingExtraError, ModelError, UnsafeFileError
 from lite.graph import PixelGraph
 
 onnx = pytest.importorskip("onnx")
@@ -182,6 +182,18 @@ def test_providers_and_their_options(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     assert options["trt_engine_cache_prefix"] == "a" * 16
     few = providers(replace(spec, batch_range=(1, 4)), "tensorrt", "cuda:0")[0][1]
     assert few["trt_profile_opt_shapes"] == "pixels:4x32x24x3"
+
+
+def test_the_folder_of_machine_code_is_the_users_alone(tmp_path: Path) -> None:
+    folder = tmp_path / "a" / "b"
+    _make_private(folder)
+    assert folder.stat().st_mode & 0o777 == 0o700
+    folder.chmod(0o777)
+    with pytest.raises(UnsafeFileError, match="others can write"):
+        _make_private(folder)
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError, match="XDG_CACHE_HOME"):
+        _make_private(tmp_path / "file" / "b")
 
 
 SPEC = ArtifactSpec(
