@@ -6,8 +6,8 @@
 The built-in pair has its own weights, the others get made-up ones (scripts/random_weights.py, seed 0). Each row is made
 by processes of its own: `hpe-lite export`, which checks the file against the eager float32 network, and
 `hpe-lite bench model`. What is done is kept in the JSON, so that the command can be interrupted and given again. A row
-that cannot be made says why. Rows of float16 in torch and ONNX Runtime are left out of the large network unless named by
---only: they are as slow as float32. The rest takes about half an hour on two cores that have nothing else to do.
+that cannot be made says why. Rows of the large network in float16 are left out for torch and ONNX Runtime unless named
+by --only: they are as slow as float32. The rest takes about half an hour on two cores that have nothing else to do.
 """
 
 import argparse
