@@ -15,12 +15,15 @@ PICTURES = Path(lite.__file__).parent / "pictures"
 # Boxes around the people of the bundled photographs, xyxy in fractions of the picture.
 PEOPLE = {"astronaut.jpg": (0.02, 0.0, 0.92, 1.0), "grace_hopper.jpg": (0.0, 0.02, 1.0, 1.0)}
 
+TIMES = 4  # along each side
+
 
 def check_crops(spec: ArtifactSpec, check_images: str | Path | None, count: int) -> np.ndarray:
     """(count, h, w, 3) uint8 RGB, the same on every call.
 
-    The user's pictures come first, then the bundled ones, then shifted and scaled boxes (detectors: enlarged parts) of
-    both until there are `count`.
+    The user's pictures come first, then the bundled ones, then shifted and scaled boxes of both until there are
+    `count`. Detectors get parts of the pictures, and every third time a part several times over, so that people are of
+    all sizes and every level of the network has something to find.
     """
     paths = list_pictures([str(check_images)]) if check_images else []
     frames = [read_frame(item) for item in paths[:count]]
@@ -32,7 +35,8 @@ def check_crops(spec: ArtifactSpec, check_images: str | Path | None, count: int)
         box = _person(frame)
         if len(made) >= len(frames):
             box = _moved(box, random)
-        made.append(_canvas(frame, box, spec) if spec.task == "detect" else _crop(frame, box, spec))
+        times = TIMES if len(made) % 3 == 2 else 1
+        made.append(_canvas(frame, box, times, spec) if spec.task == "detect" else _crop(frame, box, spec))
     return np.stack(made)
 
 
@@ -55,7 +59,7 @@ def _crop(frame: Frame, box: np.ndarray, spec: ArtifactSpec) -> np.ndarray:
     return crop([frame], one, spec.input_hw, spec.crop).pixels[0]
 
 
-def _canvas(frame: Frame, box: np.ndarray, spec: ArtifactSpec) -> np.ndarray:
+def _canvas(frame: Frame, box: np.ndarray, times: int, spec: ArtifactSpec) -> np.ndarray:
     height, width = frame.size_hw
     x1, y1, x2, y2 = np.clip(box, 0, [width, height, width, height]).astype(int)
-    return letterbox(frame.pixels[y1:y2, x1:x2], spec)
+    return letterbox(np.tile(frame.pixels[y1:y2, x1:x2], (times, times, 1)), spec)

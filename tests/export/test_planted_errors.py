@@ -101,6 +101,7 @@ def sides_not_exchanged_in_the_flip_test(graph: PixelGraph) -> None:
     graph.merge_flip = lambda heatmaps, mirrored: (heatmaps + mirrored.flip(3)) / 2
 
 
+# In bfloat16 the detector's own distances are as coarse as rounded boxes; float16 would show them.
 COMMON = [
     one_layer_scaled,
     two_channels_exchanged,
@@ -175,6 +176,8 @@ def test_pose(attempt: Callable, tmp_path: Path, plant: Plant, mode: str, capsys
 def test_detection(
     attempt: Callable, tmp_path: Path, plant: Plant, mode: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    if plant is coordinates_in_bfloat16 and mode == "bfloat16":
+        mode = "float16"
     assert attempt("person-nano", mode, plant) == 1
     assert left_in(tmp_path) == [] and "FAILED" in capsys.readouterr().out
 
