@@ -57,26 +57,29 @@ def stages(model: Any) -> dict[str, int]:
     """Stage of every operation that depends on the pixels, by its name (unique in a model)."""
     order = model.get_ordered_ops()
     depends: set[str] = set()
+    changes: set[str] = set()  # with the pixels themselves, not only with how many there are
     begun: set[str] = set()  # in the network or after it
     for node in order:
         sources = {value.get_node().get_friendly_name() for value in node.input_values()}
         if node.get_type_name() == "Parameter" or sources & depends:
             depends.add(node.get_friendly_name())
+        if node.get_type_name() == "Parameter" or (sources & changes and node.get_type_name() != "ShapeOf"):
+            changes.add(node.get_friendly_name())
         starts = node.get_type_name() in CONVOLUTIONS + QUANTISERS and node.get_friendly_name() in depends
         if starts or sources & begun:
             begun.add(node.get_friendly_name())
     ahead: set[str] = set()  # a convolution with its bias, or something one of them needs
     for node in reversed(order):
         name = node.get_friendly_name()
-        if name in ahead or (name in depends and (node.get_type_name() in CONVOLUTIONS or _is_bias(node))):
+        if name in ahead or (name in depends and (node.get_type_name() in CONVOLUTIONS or _is_bias(node, changes))):
             ahead.update({name} | {value.get_node().get_friendly_name() for value in node.input_values()})
     return {name: NORMALISE if name not in begun else NETWORK if name in ahead else DECODE for name in depends}
 
 
-def _is_bias(node: Any) -> bool:
+def _is_bias(node: Any, changes: set[str]) -> bool:
     """Whether it adds constants to a convolution, which the runtime does in the same pass."""
-    sources = {value.get_node().get_type_name() for value in node.input_values()}
-    return node.get_type_name() == "Add" and "Constant" in sources and bool(sources & set(CONVOLUTIONS))
+    changing = [value.get_node() for value in node.input_values() if value.get_node().get_friendly_name() in changes]
+    return node.get_type_name() == "Add" and len(changing) == 1 and changing[0].get_type_name() in CONVOLUTIONS
 
 
 def _part(model: Any, stage: dict[str, int], number: int) -> Part:
