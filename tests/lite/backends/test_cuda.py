@@ -64,7 +64,7 @@ def test_recorded_graphs_give_what_the_network_gives(golden: Path, flip_test: bo
     replayed = [backend.run(pixels) for pixels in batches]
     backend.use_graphs(0)
     for pixels, found in zip(batches, replayed, strict=True):
-        assert all(value < 0.01 for value in middling(found, backend.run(pixels)).values())
+        assert all(value < 0.05 for value in middling(found, backend.run(pixels)).values())
 
 
 def test_two_backends_record_and_run_beside_each_other(golden: Path) -> None:
@@ -97,7 +97,7 @@ def test_float32_is_not_rounded_to_tf32(golden: Path) -> None:
     x, weight = torch.randn(2, 64, 32, 32), torch.randn(64, 64, 3, 3)
     exact = torch.nn.functional.conv2d(x.double(), weight.double())
     found = torch.nn.functional.conv2d(x.cuda(), weight.cuda()).cpu()
-    assert (found - exact).abs().max() < 1e-3, "TF32 is off by a tenth here"
+    assert (found - exact).abs().max() < 1e-3, "TF32 would be off by some hundredths"
 
 
 @pytest.fixture(scope="module")
