@@ -161,8 +161,10 @@ def build(onnx_path: Path, recipe: Recipe, input_hw: tuple[int, int], model: str
         raise _gave_up(model, "read the graph", errors)
     settings = builder.create_builder_config()
     settings.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, recipe.workspace)
-    # On by default; it would round the factors of float32 products to ten bits, in the decode too.
-    settings.clear_flag(trt.BuilderFlag.TF32)
+    # On by default; it would round the factors of float32 products to ten bits, in the decode too. As precision is in
+    # the graph, a TensorRT without the flag has nothing to turn off.
+    if hasattr(trt.BuilderFlag, "TF32"):
+        settings.clear_flag(trt.BuilderFlag.TF32)
     profile = builder.create_optimization_profile()
     shapes = [(n, *input_hw, 3) for n in (recipe.batches.least, recipe.batches.best, recipe.batches.most)]
     profile.set_shape(INPUT, *shapes)
