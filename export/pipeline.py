@@ -1,5 +1,6 @@
 """build -> load -> graph -> convert -> check -> write the artifact."""
 
+import gc
 from dataclasses import replace
 from functools import partial
 from importlib import import_module
@@ -68,6 +69,7 @@ def export(config: ExportConfig) -> int:
         part, spec = folder / output.name, graph.spec
         written = _writer(config.format)(graph, part, config, partial(_calibration, spec, config))
         del graph
+        gc.collect()  # tracing leaves the network in circles of references
         spec = _describe(spec, part, config, written)
         write_spec(part, spec)
         trust = written.native or config.trust

@@ -1,6 +1,7 @@
 """`export` end to end: what it writes runs and equals the eager network; what fails is not written."""
 
 import json
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,8 @@ from export.to_pt2 import to_pt2
 from export.written import Calibration, Written
 from lite.artifact import read_spec, spec_path
 from lite.backends import open_backend
-from lite.errors import CheckpointError, ConfigError, ModelError
+from lite.checkpoints import load_network, save_network
+from lite.errors import CheckpointError, ConfigError, MissingExtraError, ModelError
 from lite.graph import PixelGraph
 
 
@@ -43,6 +45,8 @@ def test_what_the_json_says(exported: Path) -> None:
     assert (spec.format, spec.mode, spec.batch_range, spec.flip_test) == ("pt2", "float32", (1, 8), False)
     assert spec.versions["torch"] == torch.__version__ and len(spec.sha256) == 64
     assert spec.check["passed"] and spec.check["shift_max_px"] <= 0.05
+    assert spec.check["runtime"] == {"backend": "pt2", "version": torch.__version__}
+    assert spec.check["compared"] + sum(spec.check["left_out"].values()) == spec.check["of"]
     assert [output.name for output in spec.outputs] == ["keypoints", "scores"]
     assert left_in(exported.parent) == ["tiny.pt2", "tiny.pt2.json"]
 
@@ -86,6 +90,76 @@ def test_nothing_is_left_when_conversion_breaks(tiny: Path, tmp_path: Path, monk
     with pytest.raises(RuntimeError, match="no space"):
         export(ExportConfig(checkpoint=str(tiny), output=str(tmp_path / "x.pt2")))
     assert left_in(tmp_path) == []
+
+
+def test_an_interruption_leaves_nothing(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(graph: PixelGraph, path: Path, config: ExportConfig, calibration: Calibration) -> Written:
+        path.write_bytes(b"half")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(pipeline, "_writer", lambda name: interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        export(ExportConfig(checkpoint=str(tiny), output=str(tmp_path / "x.pt2")))
+    assert left_in(tmp_path) == []
+
+
+@pytest.mark.parametrize(("format_name", "library"), [("onnx", "onnxscript"), ("openvino", "onnx")])
+def test_a_missing_library_is_named_before_the_long_work(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, format_name: str, library: str
+) -> None:
+    monkeypatch.setattr(pipeline, "find_spec", lambda name: None if name == library else True)
+    monkeypatch.setattr(pipeline, "load_network", lambda *args, **kwargs: pytest.fail("loaded"))
+    suffix = {"onnx": "onnx", "openvino": "xml"}[format_name]
+    config = ExportConfig(checkpoint=str(tiny), format=format_name, output=str(tmp_path / f"x.{suffix}"))
+    with pytest.raises(MissingExtraError, match=rf"needs {library}, .*pip install 'hpe-lite\[onnx\]'"):
+        export(config)
+
+
+def test_the_network_is_gone_when_the_file_is_checked(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alive: list[weakref.ref] = []
+    load, judge = pipeline.load_network, pipeline.judge
+
+    def loading(*args: object, **kwargs: object) -> torch.nn.Module:
+        network = load(*args, **kwargs)
+        alive.append(weakref.ref(network))
+        return network
+
+    def judging(*args: object, **kwargs: object) -> dict:
+        assert alive[0]() is None
+        return judge(*args, **kwargs)
+
+    monkeypatch.setattr(pipeline, "load_network", loading)
+    monkeypatch.setattr(pipeline, "judge", judging)
+    assert export(ExportConfig(checkpoint=str(tiny), output=str(tmp_path / "x.pt2"), batch_max=3)) == 0
+
+
+def again(artifact: Path, **values: object) -> int:
+    return export(ExportConfig(check_only=str(artifact), **values))
+
+
+def test_check_only(exported: Path, tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in exported.parent.iterdir()}
+    assert again(exported, checkpoint=str(tiny)) == 0
+    out = capsys.readouterr().out
+    assert "shift_max_px" in out and "passed" in out and "note" not in out
+    other = load_network(tiny)
+    other.requires_grad_(False).head.final_layer.weight.mul_(1.05)
+    assert again(exported, checkpoint=str(save_network(other, tmp_path / "other.safetensors"))) == 1
+    out = capsys.readouterr().out
+    assert "from another weights file" in out and "FAILED: score_shift_max" in out and "did not pass" in out
+    assert before == {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in exported.parent.iterdir()}
+
+
+def test_check_only_refuses_another_network(exported: Path, tiny: Path, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="of model sapiens-custom, found one of pose17-small; name the right"):
+        again(exported, model="pose17-small")
+    wider = load_network(tiny, input_hw=(64, 64))
+    with pytest.raises(ModelError, match=r"of input_hw \[64, 48\], found one of \[64, 64\]"):
+        again(exported, checkpoint=str(save_network(wider, tmp_path / "wider.safetensors")))
+    with pytest.raises(ModelError, match=r"found none at .*none\.pt2"):
+        again(tmp_path / "none.pt2", checkpoint=str(tiny))
 
 
 @pytest.mark.parametrize("folder", ["file", "file/deeper", "/proc"])
@@ -133,6 +207,10 @@ def test_models_that_are_not_there(tmp_path: Path) -> None:
         ({"model": "x", "format": "onnx", "compile": True}, "compile"),
         ({"model": "x", "format": "tflite"}, "format"),
         ({"model": "x", "mode": "int8"}, "mode"),
+        ({"check_only": "x.pt2"}, "--model"),
+        ({"model": "x", "check_only": "x.pt2", "mode": "bfloat16"}, "mode: with check_only"),
+        ({"model": "x", "check_only": "x.onnx", "format": "onnx"}, "format: with check_only"),
+        ({"model": "x", "check_only": "x.pt2", "overwrite": True}, "overwrite: with check_only"),
     ],
 )
 def test_settings_that_cannot_be_met(values: dict, says: str) -> None:
