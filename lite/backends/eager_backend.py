@@ -15,6 +15,7 @@ from lite.backends.cpu_convolution import pack_convolutions
 from lite.backends.cpu_maps import PlanarMaps
 from lite.backends.devices import choose_device, has_fast_bfloat16
 from lite.backends.fold import fold_batch_norm
+from lite.backends.side_by_side import SideBySide
 from lite.backends.torch_module import TorchModuleBackend
 from lite.errors import ConfigError, ModelError
 from lite.graph import DTYPES, PixelGraph, describe
@@ -30,8 +31,10 @@ LARGEST_BATCH = 1024
 class EagerBackend(TorchModuleBackend):
     """A pixel graph; `why` it runs in its mode is part of `describe`."""
 
-    def __init__(self, graph: PixelGraph, device: torch.device, why: str) -> None:
+    def __init__(self, graph: PixelGraph, device: torch.device, why: str, side_by_side: bool = False) -> None:
         super().__init__(graph, graph.spec, device, f"eager {graph.spec.mode} ({why})")
+        if side_by_side:
+            self._call = SideBySide(graph)
 
     @torch.inference_mode()
     def decoding(self, pixels: np.ndarray) -> Callable[[], object]:
@@ -132,10 +135,11 @@ def open(
         from lite.models.cspnext import ConvModule
 
         pack_convolutions(graph.network, {ConvModule: "swish"})
+    packed = 0
     if target.type == "cpu":
         keep_memory()
         if chosen == "bfloat16":
-            quicken(graph.network)
+            packed = quicken(graph.network)
         if graph.spec.task == "pose":
             graph.network = PlanarMaps(graph.network)
-    return EagerBackend(graph, target, why)
+    return EagerBackend(graph, target, why, side_by_side=packed > 0 and SideBySide.suits(graph.spec))

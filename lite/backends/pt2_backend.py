@@ -15,6 +15,7 @@ from lite.backends.cpu_maps import planar_program
 from lite.backends.devices import choose_device
 from lite.backends.onnx_file import SPEC_KEY
 from lite.backends.pt2_archive import vet_archive
+from lite.backends.side_by_side import SideBySide
 from lite.backends.torch_module import TorchModuleBackend
 from lite.errors import ArtifactError
 
@@ -28,12 +29,15 @@ class Pt2Backend(TorchModuleBackend):
         module = program.module().to(memory_format=torch.channels_last)
         if device.type == "cpu" and spec.mode == "float32":
             pack_program(module)
+        packed = 0
         if device.type == "cpu":
             keep_memory()
             if spec.mode == "bfloat16":
-                quicken_program(module)
+                packed = quicken_program(module)
             planar_program(module)
         super().__init__(module, spec, device, f"pt2 {spec.mode}")
+        if packed > 0 and SideBySide.suits(spec):
+            self._call = SideBySide(module)
 
 
 class CompiledBackend(TorchModuleBackend):
