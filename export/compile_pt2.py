@@ -4,6 +4,9 @@ import contextlib
 import io
 import json
 import logging
+import os
+import shutil
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -27,6 +30,20 @@ MARCH = {
 }
 
 
+def check_compiler() -> None:
+    """See that the C++ compiler is there that torch will call.
+
+    Raises:
+        ConfigError: it is not.
+    """
+    compiler = os.environ.get("CXX", "clang++" if sys.platform == "darwin" else "g++")
+    if shutil.which(compiler) is None:
+        raise ConfigError(
+            f"compile: expected the C++ compiler {compiler}, found none; install it, set CXX to another, or leave "
+            "--compile out"
+        )
+
+
 def compile_program(
     program: torch.export.ExportedProgram,
     pixels: torch.Tensor,
@@ -44,7 +61,7 @@ def compile_program(
         ConfigError: the compiler refuses the code.
     """
     from torch._inductor import aoti_compile_and_package
-    from torch._inductor.exc import CppCompileError
+    from torch._inductor.exc import CppCompileError, InvalidCxxCompiler
     from torch._inductor.utils import fresh_cache
 
     tag = device_tag(pixels.device)
@@ -52,10 +69,10 @@ def compile_program(
     program._example_inputs = ((pixels,), {})
     options = compile_options(tag) | {"aot_inductor.metadata": {SPEC_KEY: inside}}
     try:
-        with torch.no_grad(), _quiet(), fresh_cache(dir=str(path.parent)):
+        with torch.no_grad(), _quiet(), fresh_cache():
             aoti_compile_and_package(program, package_path=str(path), inductor_configs=options)
-    except CppCompileError as problem:
-        lines = [line for line in str(problem).splitlines() if "error" in line] or ["no reason given"]
+    except (CppCompileError, InvalidCxxCompiler) as problem:
+        lines = [line for line in str(problem).splitlines() if "rror" in line] or ["no reason given"]
         raise ConfigError(
             f"compile: the C++ compiler failed ({lines[0].strip()[:200]}); install g++ 11 or newer with OpenMP, or "
             "leave --compile out"
@@ -66,6 +83,11 @@ def compile_program(
 def compile_options(tag: str) -> dict[str, object]:
     """AOTInductor's settings for a device."""
     options: dict[str, object] = {"freezing": True}
+    own = torch._inductor.config.aot_inductor
+    if hasattr(own, "precompile_headers"):
+        options["aot_inductor.precompile_headers"] = False  # they are kept in a folder that others may have made
+    if hasattr(own, "enable_line_tables"):
+        options["aot_inductor.enable_line_tables"] = False  # they hold paths of this machine
     if tag.startswith("cpu"):
         options["cpp.dynamic_threads"] = True  # as many as torch is told to use where the package runs
         if tag in MARCH and hasattr(torch._inductor.config.cpp, "march"):

@@ -1,8 +1,5 @@
 """`ExportConfig`: what `hpe-lite export` can be told. Nothing here imports torch."""
 
-import os
-import shutil
-import sys
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Literal
@@ -79,12 +76,6 @@ class ExportConfig:
             )
         if self.compile and self.format != "pt2":
             raise ConfigError(f"compile: expected format pt2, found {self.format}; leave one of them out")
-        compiler = os.environ.get("CXX", "clang++" if sys.platform == "darwin" else "g++")  # as torch chooses it
-        if self.compile and shutil.which(compiler) is None:
-            raise ConfigError(
-                f"compile: expected the C++ compiler {compiler}, found none; install it, set CXX to another, or leave "
-                "--compile out"
-            )
         if self.batch_max < 2:
             raise ConfigError(f"batch_max: expected at least 2, found {self.batch_max}")
         if not 1 <= self.batch_opt <= self.batch_max and self.format == "tensorrt":

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from export.compile_pt2 import compile_program
+from export.compile_pt2 import check_compiler, compile_program
 from export.config import ExportConfig
 from export.written import Calibration, Written
 from lite.backends.devices import choose_device
@@ -14,6 +14,17 @@ from lite.backends.onnx_file import SPEC_KEY, embedded_spec
 from lite.graph import PixelGraph
 
 TUNED_BATCH = 8  # compiled code is tuned for it and runs at any batch
+
+
+def check_ready(config: ExportConfig) -> None:
+    """Ask for what compiling needs, before the network is loaded.
+
+    Raises:
+        ConfigError: there is no C++ compiler, or no such device.
+    """
+    if config.compile:
+        check_compiler()
+        choose_device(config.device)
 
 
 def to_pt2(graph: PixelGraph, path: Path, config: ExportConfig, calibration: Calibration) -> Written:
