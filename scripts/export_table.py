@@ -34,8 +34,8 @@ BACKENDS = {"onnx": "onnxruntime"}  # `auto` would take OpenVINO for them
 SLOW_MODELS = ("sapiens-0.3b-wholebody133",)
 FAST_MODES = ("bfloat16", "int8")
 LIMIT_S = 900
-# On a busy machine the threads of two runtimes in one process can end on one core, and the machine's rate comes out a
-# thousandth of what it is. No network is faster than the machine, so that shows, and the row is timed again.
+# On a busy machine the product can be held up more than the graph. No network is faster than the machine, so that
+# shows, and the row is timed again.
 TRIES = 3
 
 

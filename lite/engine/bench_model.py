@@ -5,6 +5,7 @@ machine's own rate is measured in the same minute, in turns with the graph: one 
 the network spends most of its operations on. 100 % would be a network that is nothing but such products.
 """
 
+import contextlib
 import json
 import os
 import resource
@@ -22,6 +23,7 @@ from lite.backends import open_backend
 from lite.backends.base import Backend
 from lite.backends.devices import has_fast_bfloat16
 from lite.config import BenchModelConfig
+from lite.engine.matrix_rate import MatrixElsewhere, product
 from lite.engine.plan import usable_cores
 from lite.errors import ConfigError
 
@@ -92,33 +94,36 @@ def matrix_dtype(mode: str, device: torch.device) -> torch.dtype:
     return torch.float32 if mode == "float32" or not has_fast_bfloat16(device) else torch.bfloat16
 
 
-def matrix_product(
-    spec: ArtifactSpec, size: int, device: torch.device
-) -> tuple[tuple[int, int, int], torch.dtype, Callable[[], object]] | None:
-    """Shape, dtype and call of the product a batch of `size` crops is compared with; None if the spec does not say."""
+def matrix_shape(spec: ArtifactSpec, size: int) -> tuple[int, int, int] | None:
+    """Rows, inner size and columns of the product a batch of `size` crops is compared with; None if the spec does not
+    say."""
     if spec.trunk_matrix is None or spec.flops is None:
         return None
     rows, inner, columns = spec.trunk_matrix
-    dtype = matrix_dtype(spec.mode, device)
-    left = torch.rand(size * rows, inner, device=device).to(dtype)
-    right = torch.rand(columns, inner, device=device).to(dtype)  # as the weights of a linear layer lie
-    out = torch.empty(size * rows, columns, device=device, dtype=dtype)
-    return (size * rows, inner, columns), dtype, lambda: torch.mm(left, right.t(), out=out)
+    return size * rows, inner, columns
 
 
 def _one_size(backend: Backend, size: int, seconds: float) -> dict[str, Any]:
     spec, device = backend.spec, torch.device(backend.device)
     pixels = np.random.default_rng(0).integers(0, 256, (size, *spec.input_hw, 3), dtype=np.uint8)
-    matrix = matrix_product(spec, size, device)
+    shape, dtype = matrix_shape(spec, size), matrix_dtype(spec.mode, device)
     decoding = backend.decoding(pixels) if hasattr(backend, "decoding") else None
-    calls = {"matrix": matrix and matrix[2], "graph": lambda: backend.run(pixels), "decode": decoding}
-    turns = {name: Turn(call, device, seconds) for name, call in calls.items() if call is not None}
-    started, rounds = time.perf_counter(), 0
-    while rounds < LEAST_ROUNDS or time.perf_counter() - started < seconds:
-        rounds += 1
-        for turn in turns.values():
-            if not turn.slow:
-                turn()
+    with contextlib.ExitStack() as stack:
+        turns: dict[str, Turn | MatrixElsewhere] = {}
+        if shape is not None and device.type == "cpu":
+            name = str(dtype).removeprefix("torch.")
+            turns["matrix"] = stack.enter_context(MatrixElsewhere(shape, name, torch.get_num_threads(), TURN_S))
+        elif shape is not None:
+            turns["matrix"] = Turn(product(shape, dtype, device), device, seconds)
+        turns["graph"] = Turn(lambda: backend.run(pixels), device, seconds)
+        if decoding is not None:
+            turns["decode"] = Turn(decoding, device, seconds)
+        started, rounds = time.perf_counter(), 0
+        while rounds < LEAST_ROUNDS or time.perf_counter() - started < seconds:
+            rounds += 1
+            for turn in turns.values():
+                if not turn.slow:
+                    turn()
     batch_s = turns["graph"].median()
     report = {
         "batch_size": size,
@@ -129,8 +134,8 @@ def _one_size(backend: Backend, size: int, seconds: float) -> dict[str, Any]:
         "matrix": None, "matrix_dtype": None, "matrix_tflops": None, "tflops": None, "share": None,
         "decode_share": turns["decode"].median() / batch_s if decoding else None,
     }  # fmt: skip
-    if matrix is not None:
-        (m, k, n), dtype, _ = matrix
+    if shape is not None:
+        m, k, n = shape
         machine = 2 * m * k * n / turns["matrix"].median() / 1e12
         tflops = size * spec.flops / batch_s / 1e12
         report |= {"matrix": [m, k, n], "matrix_dtype": str(dtype).removeprefix("torch."), "matrix_tflops": machine}

@@ -5,7 +5,7 @@ and places of the tensors are read from the archive, and our own network is buil
 of the file runs, not even of a TorchScript archive, which is accepted only with `--trust` all the same: it is code.
 
 Layouts of `torch.export.save`: since 2.9 one member for each weight and a JSON with names and shapes; in 2.8 one
-`torch.save` file of all weights in the archive; before that the same under another name (two of them), in a plain zip file.
+`torch.save` file of all weights in the archive; before that the same under two other names, in a plain zip.
 """
 
 import io

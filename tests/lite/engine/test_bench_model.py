@@ -1,6 +1,7 @@
 """What is counted and printed about one network; never how fast it is."""
 
 import json
+import os
 import time
 from dataclasses import replace
 
@@ -11,7 +12,8 @@ import torch
 from lite.cli import main
 from lite.config import BenchModelConfig
 from lite.engine import bench_model
-from lite.errors import ConfigError
+from lite.engine.matrix_rate import MatrixElsewhere, product
+from lite.errors import ConfigError, HpeLiteError
 
 DEVICE = torch.device("cpu")
 
@@ -91,10 +93,24 @@ def test_the_machines_rate_is_that_of_the_mode(mode, fast, dtype, monkeypatch):
 
 
 def test_the_product_is_one(opened):
-    shape, dtype, call = bench_model.matrix_product(opened.spec, 2, DEVICE)
-    assert (shape, dtype) == ((8, 3, 5), torch.float32)
+    shape = bench_model.matrix_shape(opened.spec, 2)
+    assert shape == (8, 3, 5)
+    call = product(shape, torch.float32, DEVICE)
     assert call().shape == (8, 5)
     assert bool(torch.isfinite(call()).all())
+
+
+def test_the_machines_rate_comes_from_another_process():
+    with MatrixElsewhere((8, 3, 5), "bfloat16", 1, 0.01) as matrix:
+        assert not matrix.seconds
+        matrix()
+        assert matrix.process.pid != os.getpid()
+        assert len(matrix.seconds) > 1
+        assert 0 < matrix.median() < 1
+        matrix.process.kill()
+        with pytest.raises(HpeLiteError, match="matrix rate"):
+            matrix()
+    assert matrix.process.returncode is not None
 
 
 def test_a_call_longer_than_the_measurement_is_made_once(opened, monkeypatch):
