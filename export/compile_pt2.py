@@ -5,6 +5,7 @@ import io
 import json
 import logging
 import os
+import platform
 import shutil
 import sys
 from collections.abc import Iterator
@@ -92,6 +93,8 @@ def compile_options(tag: str) -> dict[str, object]:
         options["cpp.dynamic_threads"] = True  # as many as torch is told to use where the package runs
         if tag in MARCH and hasattr(torch._inductor.config.cpp, "march"):
             options["cpp.march"] = MARCH[tag]
+    elif platform.machine() in ("x86_64", "AMD64") and hasattr(torch._inductor.config.cpp, "march"):
+        options["cpp.march"] = MARCH["cpu x86_64 avx2"]  # of the part that runs beside the GPU, whose machine may change
     return options
 
 

@@ -60,7 +60,15 @@ class CudaGraphs:
             return self.module(pixels)
         size = bucket(count)
         if size not in self.recorded:
-            self.recorded[size] = self.record(size)
+            try:
+                self.recorded[size] = self.record(size)
+            except torch.cuda.OutOfMemoryError:
+                raise
+            except RuntimeError:
+                if not self.recorded:  # the first one tells whether this module can be recorded at all
+                    raise
+                self.limit = size // 2
+                return self.module(pixels)
         replay, given, outputs = self.recorded[size]
         given[:count].copy_(pixels)
         replay()

@@ -51,6 +51,20 @@ def graphs(toy_graph: PixelGraph, monkeypatch: pytest.MonkeyPatch) -> CudaGraphs
 
 
 @torch.inference_mode()
+def test_a_size_that_cannot_be_recorded_later_runs_as_it_is(toy_graph, graphs, monkeypatch) -> None:
+    def one_only(self: CudaGraphs, size: int):
+        if size > 1:
+            raise RuntimeError("operation not permitted when stream is capturing")
+        return recorded_on_the_cpu(self, size)
+
+    monkeypatch.setattr(CudaGraphs, "record", one_only)
+    for count in (1, 3, 4, 1):
+        pixels = torch.zeros((count, 32, 24, 3), dtype=torch.uint8)
+        torch.testing.assert_close(graphs(pixels)["keypoints"], toy_graph(pixels)["keypoints"])
+    assert (sorted(graphs.recorded), graphs.limit) == ([1], 2)
+
+
+@torch.inference_mode()
 def test_padding_and_earlier_calls_change_nothing(toy_graph: PixelGraph, graphs: CudaGraphs) -> None:
     rng = np.random.default_rng(0)
     found, expected = [], []
