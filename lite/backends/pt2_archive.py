@@ -28,6 +28,8 @@ MEMBERS = (
 SAMPLE_MEMBERS = (r"data\.pkl|byteorder|version|\.format_version|\.storage_alignment|\.data/serialization_id|data/\d+",)
 LARGEST_TEXT = 256 * 2**20  # bytes; the largest graph we write is below 30 MB
 LARGEST_SAMPLE = 64 * 2**20
+MOST_MEMBERS = 10_000  # our largest files have some 700
+LONGEST_EXPRESSION = 1000  # characters; ours are a name or a product
 PICKLE_GLOBALS = {
     "torch._utils _rebuild_tensor_v2",
     "torch ByteStorage",
@@ -108,6 +110,8 @@ def _members(file: IO[bytes], name: str) -> dict[str, int]:
             file.seek(-22, io.SEEK_END)  # the end record, which nothing may follow
             if file.read(4) != b"PK\x05\x06" or not entries or min(entry.header_offset for entry in entries) != 0:
                 raise UnsafeFileError(f"{name}: bytes before or after the archive; {_REMEDY}")
+            if len(entries) > MOST_MEMBERS:
+                raise UnsafeFileError(f"{name}: {len(entries)} members, more than any file of ours has; {_REMEDY}")
             for entry in entries:
                 with archive.open(entry):  # compares the name with the local header
                     pass
@@ -196,6 +200,8 @@ def _vet_value(value: Any, name: str, key: str = "") -> None:
             )
         if key in ("in_spec", "out_spec"):
             _vet_treespec(json.loads(value), name)
+        elif key == "expr_str" and len(value) > LONGEST_EXPRESSION:
+            raise UnsafeFileError(f"{name}: a size expression of {len(value)} characters; {_REMEDY}")
         elif not (EXPRESSION if key == "expr_str" else PLAIN).fullmatch(value):
             raise UnsafeFileError(f"{name}: {key or 'value'} {value[:60]!r} in the graph; {_REMEDY}")
 

@@ -257,7 +257,7 @@ _program(
 )
 _program(
     "size expression that is long",
-    lambda document, kit: _sized(document)["sizes"][0]["as_expr"].update(expr_str="+".join(["1"] * 10**6)),
+    lambda document, kit: _sized(document)["sizes"][0]["as_expr"].update(expr_str="+".join(["1"] * 10**5)),
 )
 _program(
     "node name",
@@ -315,7 +315,7 @@ PT2["link"] = lambda kit: _linked(kit.pt2)
 PT2["bytes in front"] = lambda kit: b"#!/bin/sh\n" + kit.pt2
 PT2["bytes behind"] = lambda kit: kit.pt2 + b"more"
 PT2["huge declared size"] = lambda kit: _declared(kit.pt2)
-PT2["sixty thousand members"] = lambda kit: changed(kit.pt2, {f"extra/{n}": b"" for n in range(60_000)})
+PT2["many members"] = lambda kit: changed(kit.pt2, {f"extra/{n}": b"" for n in range(11_000)})
 PT2["nothing"] = lambda kit: b""
 PT2["text"] = lambda kit: b"hello\n"
 PT2["the letters PK"] = lambda kit: b"PK\x03\x04" + bytes(100)
