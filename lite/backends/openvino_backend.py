@@ -30,7 +30,7 @@ REDUCED = {"bfloat16": ("bf16", "BF16"), "float16": ("f16", "FP16")}
 WEIGHT_MODES = {"bf16": "bfloat16", "f16": "float16", "i8": "int8"}
 NUMPY_NAMES = {"f32": "float32", "i64": "int64"}
 # Bytes of weights up to which so many batch sizes are compiled for on their own; each takes about that memory again.
-MOST_FIXED = ((2**25, 8), (2**30, 1))
+MOST_FIXED = ((2**25, 8), (2**28, 3), (2**30, 1))
 LARGEST_TENSOR = 2**31  # numbers for one crop; attention of Sapiens-2b written out has 0.3e9
 
 
