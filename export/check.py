@@ -9,6 +9,7 @@ has what may differ. Over a limit, the file is not written under its final name.
 """
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -17,6 +18,7 @@ import torch
 from torch import Tensor
 
 from export.compare import Expected, compare_boxes, compare_poses
+from export.eight_bits import eight_bits
 from export.limits import LIMITS, limits_of, over
 from export.stable import stable_peaks
 from lite.backends.base import Backend
@@ -28,7 +30,8 @@ TASKS: dict[str, Callable[[dict[str, np.ndarray], Expected, int], dict[str, Any]
     "pose": compare_poses,
     "detect": compare_boxes,
 }
-EAGER_MODES = ("float16", "bfloat16")  # an eager network in one of them shows what its rounding does
+# A network run eagerly in one of them shows what its rounding does; in int8 by weights and inputs rounded on the way.
+EAGER_MODES = ("float16", "bfloat16", "int8")
 
 
 def reference(graph: PixelGraph, pixels: np.ndarray, mode: str, oks_sigmas: np.ndarray) -> Expected:
@@ -49,7 +52,8 @@ def with_rounding(expected: Expected, graph: PixelGraph) -> Expected:
     """
     if graph.spec.mode not in EAGER_MODES:
         return expected
-    outputs, heatmaps = _run(graph, expected.pixels)
+    with eight_bits(graph.network) if graph.spec.mode == "int8" else nullcontext():
+        outputs, heatmaps = _run(graph, expected.pixels)
     if heatmaps is not None:
         stable = _stable(graph, expected.heatmaps, heatmaps, graph.spec.mode)
         expected = replace(expected, stable=stable, heatmaps=None)
@@ -82,7 +86,7 @@ def _run(graph: PixelGraph, pixels: np.ndarray) -> tuple[dict[str, np.ndarray], 
 @torch.inference_mode()
 def _stable(graph: PixelGraph, heatmaps: Tensor, rounded: Tensor | None, mode: str) -> np.ndarray:
     """(N, K) bool: see `stable_peaks`; what moves further than the mode's `shift_p95_px` does not hold."""
-    most = LIMITS["pose"][mode]["shift_p95_px"]
+    most = limits_of("pose", mode, None, graph.spec.input_hw[0])["shift_p95_px"]
     return np.stack(
         [
             stable_peaks(
@@ -101,7 +105,7 @@ def check(backend: Backend, expected: Expected) -> dict[str, Any]:
         `compared`, `of` and `left_out` of the largest batch, `limits`, `rounding`, `failures` (sentences).
     """
     spec = backend.spec
-    limits = limits_of(spec.task, spec.mode, expected.rounding)
+    limits = limits_of(spec.task, spec.mode, expected.rounding, spec.input_hw[0])
     batches = _batches(len(expected.pixels), spec.batch_range[1])
     measure = TASKS[spec.task]
     measured = [measure(backend.run(expected.pixels[:size]), expected, size) for size in batches]

@@ -3,10 +3,14 @@
 A name that ends in `_min` is a smallest agreement, any other a largest difference. Shifts and edges are px of the crop
 or canvas; one heatmap cell is 4. A key a measurement does not give is a mistake of ours.
 
-float32 leaves room for another order of sums, nothing else. In the reduced modes `shift_p50_px` and `edge_p50_px` are
-upper bounds: where the network can be run eagerly in the mode, half of the results may shift by `ROUNDING` times what
-they shift there, and `SLACK_PX`. That is what finds a decode in reduced precision, which is of the size of the rounding
-of the network itself.
+Shifts of keypoints are for crops up to `HEIGHT_PX` high and grow with higher ones, as the people in them do: peaks of
+Sapiens at 1024 px are four times as wide in px as those of ViTPose at 256, and rounding moves them four times as far.
+
+float32 leaves room for another order of sums, nothing else. In float16 and bfloat16 the limits of `shift_p50_px` and
+`edge_p50_px` are upper bounds: half of the results may shift by `ROUNDING` times what they shift when the network is
+run eagerly in the mode, and `SLACK_PX`. That finds a decode in reduced precision, which is of the size of the rounding
+of the network itself. (Not in int8: ranges found by calibration are others than those of the crops at hand. Nor for the
+detector's boxes in bfloat16, where its own distances are as coarse.)
 """
 
 LIMITS: dict[str, dict[str, dict[str, float]]] = {
@@ -34,33 +38,39 @@ LIMITS: dict[str, dict[str, dict[str, float]]] = {
         },
         "int8": {
             "shift_max_px": 32.0,
-            "shift_p95_px": 4.0,
+            "shift_p95_px": 6.0,
             "shift_p50_px": 1.5,
             "oks_min": 0.9,
-            "score_shift_max": 0.15,
+            "score_shift_max": 0.2,
         },
     },
     "detect": {
         "float32": {"iou_min": 0.99, "edge_p50_px": 0.01, "score_shift_max": 0.005, "score_shift_p95": 0.002},
-        "float16": {"iou_min": 0.98, "edge_p50_px": 0.2, "score_shift_max": 0.02, "score_shift_p95": 0.01},
-        "bfloat16": {"iou_min": 0.93, "edge_p50_px": 1.0, "score_shift_max": 0.08, "score_shift_p95": 0.05},
-        "int8": {"iou_min": 0.8, "edge_p50_px": 3.0, "score_shift_max": 0.2, "score_shift_p95": 0.1},
+        "float16": {"iou_min": 0.98, "edge_p50_px": 0.2, "score_shift_max": 0.06, "score_shift_p95": 0.01},
+        "bfloat16": {"iou_min": 0.85, "edge_p50_px": 1.5, "score_shift_max": 0.12, "score_shift_p95": 0.08},
+        "int8": {"iou_min": 0.75, "edge_p50_px": 4.0, "score_shift_max": 0.25, "score_shift_p95": 0.12},
     },
 }
 RELATIVE = ("shift_p50_px", "edge_p50_px")  # bounded by what eager rounding does as well
 ROUNDING, SLACK_PX = 1.75, 0.02
+HEIGHT_PX = 256
 LEAST_STABLE = 0.1  # of all keypoints must be comparable; with fewer, the comparison says nothing
 
 
-def limits_of(task: str, mode: str, rounding: dict[str, float] | None) -> dict[str, float]:
+def limits_of(task: str, mode: str, rounding: dict[str, float] | None, height_px: int) -> dict[str, float]:
     """The limits of a task and mode.
 
     Args:
         rounding: what the eager network in the mode measures against the eager float32 one; None where it was not run.
+        height_px: of the crop.
     """
-    limits = dict(LIMITS[task][mode])
+    larger = max(1.0, height_px / HEIGHT_PX)
+    limits = {
+        name: limit * larger if name.startswith("shift") and name.endswith("_px") else limit
+        for name, limit in LIMITS[task][mode].items()
+    }
     for name in RELATIVE:
-        if rounding is not None and name in limits:
+        if rounding is not None and name in limits and mode != "int8":
             limits[name] = min(limits[name], ROUNDING * rounding[name] + SLACK_PX)
     return limits
 

@@ -58,10 +58,16 @@ def test_every_task_has_limits_for_every_mode_and_measures_them() -> None:
 
 
 def test_half_of_the_results_may_shift_little_more_than_rounding_alone() -> None:
-    limits = limits_of("pose", "bfloat16", {"shift_p50_px": 0.1})
+    limits = limits_of("pose", "bfloat16", {"shift_p50_px": 0.1}, 256)
     assert limits["shift_p50_px"] == pytest.approx(0.1 * ROUNDING + SLACK_PX)
-    assert limits_of("pose", "bfloat16", {"shift_p50_px": FAR}) == limits_of("pose", "bfloat16", None)
-    assert limits_of("pose", "int8", None) == LIMITS["pose"]["int8"]
+    assert limits_of("pose", "bfloat16", {"shift_p50_px": FAR}, 256) == limits_of("pose", "bfloat16", None, 64)
+    assert limits_of("pose", "int8", {"shift_p50_px": 0.0}, 256) == LIMITS["pose"]["int8"]
+
+
+def test_shifts_may_grow_with_the_crop_and_nothing_else() -> None:
+    small, large = (limits_of("pose", "float32", None, height) for height in (256, 1024))
+    assert large == {name: limit * (4 if name.endswith("_px") else 1) for name, limit in small.items()}
+    assert limits_of("detect", "float32", None, 1024) == LIMITS["detect"]["float32"]
 
 
 @pytest.mark.parametrize("mode", ["float32", "float16", "bfloat16"])

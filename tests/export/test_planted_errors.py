@@ -19,6 +19,7 @@ from export.written import Written
 from lite.backends.eager_backend import EagerBackend, build_graph
 from lite.backends.fold import fold_batch_norm
 from lite.checkpoints import load_network
+from lite.codecs.flip import FlipAverage
 from lite.graph import PixelGraph
 
 BATCH = 4
@@ -98,7 +99,7 @@ def two_keypoints_exchanged(graph: PixelGraph) -> None:
 
 
 def sides_not_exchanged_in_the_flip_test(graph: PixelGraph) -> None:
-    graph.merge_flip = lambda heatmaps, mirrored: (heatmaps + mirrored.flip(3)) / 2
+    graph.merge_flip = FlipAverage(range(17))
 
 
 # In bfloat16 the detector's own distances are as coarse as rounded boxes; float16 would show them.
