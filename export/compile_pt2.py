@@ -94,7 +94,7 @@ def compile_options(tag: str) -> dict[str, object]:
         if tag in MARCH and hasattr(torch._inductor.config.cpp, "march"):
             options["cpp.march"] = MARCH[tag]
     elif platform.machine() in ("x86_64", "AMD64") and hasattr(torch._inductor.config.cpp, "march"):
-        options["cpp.march"] = MARCH["cpu x86_64 avx2"]  # of the part that runs beside the GPU, whose machine may change
+        options["cpp.march"] = MARCH["cpu x86_64 avx2"]  # the part beside the GPU; the machine may change
     return options
 
 
