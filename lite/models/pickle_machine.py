@@ -38,7 +38,12 @@ HARMLESS_BUILTINS = {
     "set", "slice", "str", "tuple",
 }  # fmt: skip
 BUILTIN_MODULES = ("builtins", "__builtin__")
-MAX_OPCODES = 50_000_000
+# What a crafted file can ask for with few bytes: an empty set is one instruction and takes 216 bytes, a list can serve
+# as the argument of many calls, a long name be copied into many objects, a long key be hashed again and again.
+MOST_STEPS = 5_000_000  # instructions, and entries that calls copy; the largest honest checkpoints need a tenth
+LONGEST_NAME = 300
+MOST_DIMS = 64
+LONGEST_KEY = 16  # entries of a tuple
 
 
 @dataclass(frozen=True)
@@ -82,7 +87,8 @@ class TensorRef:
 
     def __post_init__(self) -> None:
         numbers = (self.offset, *self.size, *self.stride)
-        if not all(type(number) is int and number >= 0 for number in numbers) or len(self.size) != len(self.stride):
+        counts = all(type(number) is int and 0 <= number < 2**63 for number in numbers)
+        if not counts or len(self.size) != len(self.stride) or len(self.size) > MOST_DIMS:
             raise ValueError("a tensor's shape is no list of counts")
         if not isinstance(self.storage, StorageRef):
             raise ValueError("a tensor has no storage")
@@ -108,11 +114,11 @@ class Machine:
         self.storages = {} if storages is None else storages
         self.stack: list[Any] = []
         self.memo: dict[int, Any] = {}
+        self.steps = 0
 
     def run(self, program: Iterator[tuple[Any, Any, int | None]]) -> Any:
-        for count, (opcode, argument, _) in enumerate(program):
-            if count > MAX_OPCODES:
-                raise ValueError("the pickle does not end")
+        for opcode, argument, _ in program:
+            self.spend(1)
             if opcode.name == "STOP":
                 return self.stack.pop()
             if opcode.name in _CONSTANTS:
@@ -123,9 +129,17 @@ class Machine:
                 raise ValueError(f"pickle instruction {opcode.name}")
         raise ValueError("the pickle is cut short")
 
+    def spend(self, steps: int) -> None:
+        """Count what the program makes this machine do."""
+        self.steps += steps
+        if self.steps > MOST_STEPS:
+            raise ValueError("the pickle does not end")
+
     def name(self, module: Any, name: Any) -> Name:
         if not isinstance(module, str) or not isinstance(name, str):
             raise ValueError("a global without a name")
+        if len(module) + len(name) > LONGEST_NAME:
+            raise ValueError(f"a name of {len(module) + len(name)} characters")
         harmless = name in HARMLESS_BUILTINS if module in BUILTIN_MODULES else module.split(".")[0] in HARMLESS_PACKAGES
         harmless = harmless or (module, name) == ("_codecs", "encode")
         if not harmless and not self.trust:
@@ -154,6 +168,7 @@ class Machine:
         if not isinstance(function, Name):
             raise ValueError("a call of something that is no name")
         maker = MAKERS.get((function.module, function.name))
+        self.spend(sum(len(one) for one in arguments if isinstance(one, tuple | list | dict)))
         return maker(*arguments) if maker else Foreign(str(function))
 
     def storage(self, reference: Any) -> StorageRef:
@@ -223,7 +238,7 @@ def _getattr(owner: Any, name: Any, *default: Any) -> Foreign:
     """mmengine's HistoryBuffer is pickled with look-ups of its own methods; what is looked up is inert as well."""
     if not isinstance(owner, Name | Foreign) or not isinstance(name, str):
         raise ValueError("an attribute of something that is no foreign object")
-    return Foreign(f"{owner.kind if isinstance(owner, Foreign) else owner}.{name}")
+    return Foreign(f"{owner.kind if isinstance(owner, Foreign) else owner}.{name[:LONGEST_NAME]}"[:LONGEST_NAME])
 
 
 def _ordered_dict(pairs: Any = ()) -> dict[Any, Any]:
@@ -305,9 +320,15 @@ def _pairs(items: list[Any]) -> dict[Any, Any]:
 
 
 def _keys(items: list[Any]) -> list[Any]:
-    """Items that are safe to hash: Python hashes nested tuples without a limit, and a deep one ends the process."""
+    """Items that are quick and safe to hash.
+
+    Python hashes nested tuples without a limit, and a deep one ends the process. The hash of a text is kept, that of a
+    tuple or number is computed each time.
+    """
     for item in items:
         inner = item if isinstance(item, tuple) else (item,)
-        if any(isinstance(part, tuple | frozenset) for part in inner):
-            raise ValueError("a key of nested tuples")
+        if len(inner) > LONGEST_KEY or any(isinstance(part, tuple | frozenset) for part in inner):
+            raise ValueError("a key of nested or long tuples")
+        if any(isinstance(part, int) and part.bit_length() > 64 for part in inner):
+            raise ValueError("a key of many digits")
     return items

@@ -44,6 +44,7 @@ class ScriptMachine(Machine):
     def build(self) -> None:
         state = self.stack.pop()
         if isinstance(self.stack[-1], ScriptObject) and isinstance(state, dict):
+            self.spend(len(state))
             self.stack[-1].attributes = {name: value for name, value in state.items() if isinstance(name, str)}
 
 

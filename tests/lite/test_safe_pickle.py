@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from lite.errors import CheckpointError, UnsafeFileError
+from lite.models import pickle_machine
 from lite.models.pickle_machine import MAKERS, Foreign, StorageRef, TensorRef
 from lite.safe_pickle import LazyFile, read_lazily
 
@@ -134,6 +135,37 @@ def test_crafted_programs_are_inert_or_refused(
     assert makers == MAKERS
 
 
+def text(value: str) -> bytes:
+    return b"X" + struct.pack("<I", len(value)) + value.encode()
+
+
+GREEDY = {
+    "sets of one byte each": b"\x8f" * 10_001 + b".",
+    "one list for many calls": b"ccollections\nOrderedDict\nq\x000](" + b"K\x01K\x02\x86" * 2000 + b"eq\x01"
+    b"0" + b"h\x00h\x01\x85R" * 50 + b".",
+    "one long name for many objects": b"ctorch\n" + b"a" * 100_000 + b"\nq\x00)R" + b"h\x00)R" * 5000 + b".",
+    "one long key, many times": b"(" + b"K\x01" * 100 + b"tq\x000}(" + b"h\x00N" * 1000 + b"u.",
+    "a key of many digits": b"\x8a\x10" + bytes(15) + b"\x01q\x000}(" + b"h\x00N" * 1000 + b"u.",
+    "a shape of many numbers": b"ctorch._utils\n_rebuild_tensor_v2\n((X\x07\x00\x00\x00storagectorch\nFloatStorage\n"
+    b"X\x01\x00\x00\x000X\x03\x00\x00\x00cpuK\x04tQK\x00(" + b"K\x01" * 1000 + b"t(" + b"K\x00" * 1000 + b"ttR.",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", GREEDY)
+def test_programs_that_ask_for_much_with_few_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setattr(pickle_machine, "MOST_STEPS", 10_000)
+    with pytest.raises(CheckpointError, match=r"does not end|a name of|a key of|no list of counts"):
+        read_lazily(write_zip(tmp_path / "x.pth", GREEDY[name]))
+
+
+def test_names_of_names_do_not_grow(tmp_path: Path) -> None:
+    """Each look-up made a name as long as all before it, so that a megabyte became a terabyte."""
+    twice = b"h\x00h\x02h\x01\x86Rq\x02"
+    program = b"cbuiltins\ngetattr\nq\x000" + text("a" * 1000) + b"q\x010ctorch\nx\nq\x020" + twice * 20 + b"."
+    root = read_lazily(write_zip(tmp_path / "x.pth", program)).root
+    assert isinstance(root, Foreign) and len(root.kind) <= pickle_machine.LONGEST_NAME
+
+
 def test_a_pickle_inside_a_torch_storage_is_not_opened(tmp_path: Path) -> None:
     marker = tmp_path / "marker"
     inner = b"".join(pickle.dumps(value, 2) for value in (0x1950A86A20F9469CFC6C, 1001, {"little_endian": True}))
@@ -237,9 +269,13 @@ def test_storage_longer_than_its_bytes_is_refused(tmp_path: Path) -> None:
         LazyFile(path, None, {}).tensor(reference)
 
 
-@pytest.mark.parametrize(
-    ("size", "stride"), [((2**41,), (0,)), ((2**70,), (0,)), ((0, 2**70), (1, 1)), ((0, 2**40, 2**40), (1, 1, 1))]
-)
+@pytest.mark.parametrize("size", [(2**70,), (0, 2**70), (1,) * 65])
+def test_shapes_beyond_torch_are_none(size: tuple) -> None:
+    with pytest.raises(ValueError, match="no list of counts"):
+        TensorRef(StorageRef(torch.float32, "0", 10), 0, size, (0,) * len(size))
+
+
+@pytest.mark.parametrize(("size", "stride"), [((2**41,), (0,)), ((0, 2**40, 2**40), (1, 1, 1))])
 def test_tensors_of_absurd_shape_are_refused(tmp_path: Path, size: tuple, stride: tuple) -> None:
     (tmp_path / "x").write_bytes(bytes(40))
     reference = TensorRef(StorageRef(torch.float32, "0", 10), 0, size, stride)
