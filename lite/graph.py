@@ -62,13 +62,15 @@ class PixelGraph(nn.Module):
         mean, std = (torch.tensor(values, dtype=torch.float32).view(1, 3, 1, 1) for values in (spec.mean, spec.std))
         self.register_buffer("factor", 1.0 / std, persistent=False)
         self.register_buffer("offset", -mean / std, persistent=False)
+        if spec.color_order == "BGR":
+            self.register_buffer("order", torch.tensor([2, 1, 0]), persistent=False)
 
     def normalise(self, pixels: Tensor) -> Tensor:
         """(B, h, w, 3) uint8 RGB -> (B, 3, h, w) in the network's dtype and colour order, channels-last in memory."""
+        x = pixels.to(torch.float32)  # before anything else: TensorRT reads 8-bit numbers by a cast and nothing else
         if self.spec.color_order == "BGR":
-            pixels = pixels.flip(3)
-        x = pixels.permute(0, 3, 1, 2).to(torch.float32)  # (B, 3, h, w)
-        return torch.addcmul(self.offset, x, self.factor).to(self.dtype)
+            x = x.index_select(3, self.order)  # half the time of a flip
+        return torch.addcmul(self.offset, x.permute(0, 3, 1, 2), self.factor).to(self.dtype)
 
     def heatmaps(self, pixels: Tensor) -> Tensor:
         """(B, h, w, 3) uint8 RGB -> (B, K, H, W), averaged with the mirrored crop's in float32 when `spec.flip_test`.

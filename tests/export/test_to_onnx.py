@@ -15,9 +15,10 @@ from export.config import ExportConfig
 from export.crops import check_crops
 from export.to_onnx import BATCH, OPSET, onnx_model, to_onnx, write_onnx
 from lite.artifact import ArtifactSpec, CropRule, sha256_of, write_spec
+from lite.backends.artifact_file import SPEC_KEY, embedded_spec
 from lite.backends.eager_backend import build_graph
 from lite.backends.fold import fold_batch_norm
-from lite.backends.onnx_file import SPEC_KEY, embedded_spec, vet_onnx
+from lite.backends.onnx_file import vet_onnx
 from lite.backends.onnxruntime_backend import open as open_onnx
 from lite.checkpoints import load_network
 from lite.codecs import build_codec
@@ -60,6 +61,8 @@ def test_every_family(name: str, golden: Path, tmp_path: Path) -> None:
     fold_batch_norm(network)
     graph = build_graph(network, flip_test=flip_test)
     write(graph, tmp_path / "x.onnx")
+    readers = {node.op_type for node in onnx.load(tmp_path / "x.onnx").graph.node if "pixels" in node.input}
+    assert readers <= {"Cast", "Shape"}, "TensorRT reads 8-bit pixels by a cast alone"
     backend = open_onnx(tmp_path / "x.onnx")
     pixels = np.random.default_rng(0).integers(0, 256, (8, *graph.spec.input_hw, 3), dtype=np.uint8)
     for count in (1, 3, 8):
