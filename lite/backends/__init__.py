@@ -74,9 +74,13 @@ def open_backend(
     chosen = choose_backend(suffix, backend, device)
     module = import_module(BACKENDS[chosen][0])
     options = {} if chosen.partition("-")[2] == "" else {"provider": chosen.partition("-")[2]}
-    return module.open(
-        model, device=device, mode=mode, trust=trust, flip_test=flip_test, threads=threads, config=config, **options
-    )
+    where = {"device": device, "mode": mode, "threads": threads, **options}
+    try:
+        return module.open(model, trust=trust, flip_test=flip_test, config=config, **where)
+    except _out_of_memory():
+        raise ModelError(
+            f"{model}: device {device} has too little free memory for it; free some, or give another --device"
+        ) from None
 
 
 def choose_backend(suffix: str, backend: str = "auto", device: str = "auto") -> str:
@@ -100,7 +104,10 @@ def choose_backend(suffix: str, backend: str = "auto", device: str = "auto") -> 
     names = SUFFIXES[suffix][kind]
     if not names:
         other = ", ".join(kind for kind, names in SUFFIXES[suffix].items() if names)
-        raise ModelError(f"{suffix} files run on {other}, asked for {kind}; export the model in another format")
+        raise ModelError(
+            f"{suffix} files run on {other}, asked for {kind}; give --device {other}, or export the model in another "
+            "format"
+        )
     for name in names:
         if _installed(name):
             return name
@@ -138,6 +145,13 @@ def _has_cuda() -> bool:
     import torch
 
     return torch.cuda.is_available()
+
+
+def _out_of_memory() -> type[Exception]:
+    """What torch raises when a GPU is full."""
+    import torch
+
+    return torch.OutOfMemoryError
 
 
 def _installed(backend: str) -> bool:

@@ -7,13 +7,12 @@ import torch
 from torch.export.passes import move_to_device_pass
 
 from lite.artifact import ArtifactSpec, read_spec
-from lite.backends.artifact_file import check_hash, check_request, check_version
-from lite.backends.compiled_package import check_inside, is_compiled, load_package
+from lite.backends.artifact_file import SPEC_KEY, check_hash, check_inside, check_request, check_version
+from lite.backends.compiled_package import is_compiled, load_package
 from lite.backends.cpu_bfloat16 import keep_memory, quicken_program
 from lite.backends.cpu_convolution import pack_program
 from lite.backends.cpu_maps import planar_program
 from lite.backends.devices import choose_device
-from lite.backends.onnx_file import SPEC_KEY
 from lite.backends.pt2_archive import vet_archive
 from lite.backends.side_by_side import SideBySide
 from lite.backends.torch_module import TorchModuleBackend
@@ -99,7 +98,22 @@ def _load(file: IO[bytes], spec: ArtifactSpec, path: Path, trust: bool) -> tuple
 
 
 def _check_program(program: torch.export.ExportedProgram, spec: ArtifactSpec, path: Path) -> None:
-    """The JSON must describe this program: input size, batch range and the names and shapes of the outputs."""
+    """The JSON must describe this program."""
+    try:
+        found, wanted = _parts(program, spec)
+    except (AttributeError, KeyError, TypeError, ValueError, OverflowError):  # outputs that are no tensors, no range
+        raise ArtifactError(
+            f"{path}: expected tensors in and out and a range of batches, found another program; export the model again"
+        ) from None
+    for part, value in wanted.items():
+        if found[part] != value:
+            raise ArtifactError(
+                f"{path}: its JSON says {part} {value}, the file has {found[part]}; export the model again"
+            )
+
+
+def _parts(program: torch.export.ExportedProgram, spec: ArtifactSpec) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What the program has and what the JSON says: input size, batch range, names and shapes of the outputs, mode."""
     nodes = {node.name: node.meta.get("val") for node in program.graph.nodes}
     inputs = [nodes[name] for name in program.graph_signature.user_inputs]
     outputs = [nodes[name] for name in program.graph_signature.user_outputs]
@@ -117,8 +131,4 @@ def _check_program(program: torch.export.ExportedProgram, spec: ArtifactSpec, pa
     found["mode"], wanted["mode"] = (half.pop().removeprefix("torch.") if half else "float32"), spec.mode
     ranges = [(int(r.lower), int(r.upper)) for r in program.range_constraints.values()]
     found["batch range"], wanted["batch range"] = ranges[:1], [tuple(spec.batch_range)]
-    for part, value in wanted.items():
-        if found[part] != value:
-            raise ArtifactError(
-                f"{path}: its JSON says {part} {value}, the file has {found[part]}; export the model again"
-            )
+    return found, wanted

@@ -1,9 +1,10 @@
 """Which backend runs a file: decisions alone, nothing is opened."""
 
 import pytest
+import torch
 
 import lite.backends as backends
-from lite.backends import able_backends, choose_backend
+from lite.backends import able_backends, choose_backend, eager_backend
 from lite.errors import ConfigError, MissingExtraError, ModelError
 
 
@@ -58,10 +59,19 @@ def test_a_backend_for_other_files_is_refused(installed) -> None:
 
 def test_a_device_that_cannot_run_the_file(installed) -> None:
     installed("openvino", "tensorrt")
-    with pytest.raises(ModelError, match=r"\.xml files run on cpu, asked for cuda"):
+    with pytest.raises(ModelError, match=r"\.xml files run on cpu, asked for cuda; give --device cpu"):
         choose_backend(".xml", device="cuda")
-    with pytest.raises(ModelError, match=r"\.engine files run on cuda, asked for cpu"):
+    with pytest.raises(ModelError, match=r"\.engine files run on cuda, asked for cpu; give --device cuda"):
         choose_backend(".engine", device="cpu")
+
+
+def test_a_model_that_does_not_fit_on_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*args: object, **options: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    monkeypatch.setattr(eager_backend, "open", full)
+    with pytest.raises(ModelError, match="pose17-small: device cuda:0 has too little free memory"):
+        backends.open_backend("pose17-small", device="cuda:0")
 
 
 def test_able_backends_do_not_depend_on_what_is_installed(installed) -> None:

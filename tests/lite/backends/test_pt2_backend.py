@@ -11,6 +11,7 @@ import torch
 
 from lite.artifact import read_spec, sha256_of, spec_path, write_spec
 from lite.backends import open_backend
+from lite.backends.pt2_backend import _check_program
 from lite.errors import ArtifactError, ConfigError, ModelError, UnsafeFileError
 from lite.graph import PixelGraph
 
@@ -110,6 +111,27 @@ def test_swapped_output_names(toy_pt2: Path) -> None:
     write_spec(toy_pt2, replace(spec, outputs=outputs))
     with pytest.raises(ArtifactError, match="output names"):
         open_backend(toy_pt2)
+
+
+class Odd(torch.nn.Module):
+    """What no export writes: an output that is a number, or (exported without a largest batch) any batch."""
+
+    def __init__(self, number: bool) -> None:
+        super().__init__()
+        self.number = number
+
+    def forward(self, pixels: torch.Tensor) -> dict[str, torch.Tensor | int]:
+        sums = pixels.float().sum((1, 2))
+        return {"keypoints": sums, "scores": 3 if self.number else sums}
+
+
+@pytest.mark.parametrize("number", [True, False])
+def test_programs_of_another_kind(toy_pt2: Path, number: bool) -> None:
+    shapes = {"pixels": {0: torch.export.Dim("batch")}}
+    pixels = torch.zeros(2, 32, 24, 3, dtype=torch.uint8)
+    program = torch.export.export(Odd(number), (pixels,), dynamic_shapes=shapes, strict=False)
+    with pytest.raises(ArtifactError, match="found another program; export the model again"):
+        _check_program(program, read_spec(toy_pt2), toy_pt2)
 
 
 def test_requests_the_file_cannot_meet(toy_pt2: Path) -> None:
