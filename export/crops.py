@@ -62,4 +62,5 @@ def _crop(frame: Frame, box: np.ndarray, spec: ArtifactSpec) -> np.ndarray:
 def _canvas(frame: Frame, box: np.ndarray, times: int, spec: ArtifactSpec) -> np.ndarray:
     height, width = frame.size_hw
     x1, y1, x2, y2 = np.clip(box, 0, [width, height, width, height]).astype(int)
-    return letterbox(np.tile(frame.pixels[y1:y2, x1:x2], (times, times, 1)), spec)
+    part = frame.pixels[y1 : max(y2, y1 + 1), x1 : max(x2, x1 + 1)]  # at least a pixel
+    return letterbox(np.tile(part, (times, times, 1)), spec)

@@ -5,6 +5,7 @@ hundred or a thousand times as long as it should. A process that does nothing el
 cannot be disturbed so.
 """
 
+import contextlib
 import functools
 import json
 import os
@@ -67,7 +68,8 @@ class MatrixElsewhere:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.process.stdin.close()
+        with contextlib.suppress(BrokenPipeError):  # what was not taken when the process ended
+            self.process.stdin.close()
         self.process.stdout.close()
         self.process.wait()
 

@@ -30,6 +30,12 @@ def test_the_users_pictures_come_first(tmp_path: Path) -> None:
     assert crops[0, 10, 10].tolist() == [0, 200, 0] and crops[1].std() > 20
 
 
+def test_a_picture_of_one_pixel(tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "dot.png"), np.full((1, 1, 3), 200, np.uint8))
+    for spec in (POSE, DETECT):
+        assert check_crops(spec, tmp_path, 5).shape == (5, *spec.input_hw, 3)
+
+
 def test_a_folder_without_pictures(tmp_path: Path) -> None:
     with pytest.raises(InputError):
         check_crops(POSE, tmp_path, 3)
