@@ -71,9 +71,10 @@ class Pipeline:
             )
         if detector != "none":
             detector = detector or DEFAULT_DETECTOR
-            # The backend is asked for the keypoint network; a detector it cannot run has its own.
-            fits = not isinstance(detector, str | Path) or backend in able_backends(detector)
-            self.person = _open(detector, **where, backend=backend if fits else "auto", config=det_config)
+            # Backend and mode are asked for the keypoint network; a detector that cannot have them takes its own.
+            able = able_backends(detector) if isinstance(detector, str | Path) else {backend}
+            own = where | {"mode": "auto"} if mode == "int8" and able == {"eager"} else where
+            self.person = _open(detector, **own, backend=backend if backend in able else "auto", config=det_config)
         self.batch_size = batch_size or forward_size(self.pose.spec, self.pose.device)
         self.detect = PersonDetector(self.person, bbox_thr, nms_thr, max_people) if self.person else WholeFrame()
 

@@ -108,6 +108,7 @@ def test_the_machines_rate_comes_from_another_process():
         assert len(matrix.seconds) > 1
         assert 0 < matrix.median() < 1
         matrix.process.kill()
+        matrix.process.wait()
         with pytest.raises(HpeLiteError, match="matrix rate"):
             matrix()
     assert matrix.process.returncode is not None

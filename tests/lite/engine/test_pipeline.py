@@ -25,6 +25,29 @@ def test_nobody_one_and_many_people_keep_their_frames(fake_pose, fake_detector, 
     json.dumps([record.people for record in records], allow_nan=False)
 
 
+@pytest.mark.parametrize(
+    ("detector", "asked", "given"),
+    [
+        (None, ("openvino", "int8"), ("auto", "auto")),  # runs eagerly, which int8 cannot
+        (None, ("auto", "bfloat16"), ("auto", "bfloat16")),
+        ("boxes.onnx", ("openvino", "int8"), ("openvino", "int8")),
+        ("boxes.xml", ("onnxruntime", "auto"), ("auto", "auto")),
+    ],
+)
+def test_a_detector_that_cannot_have_the_backend_or_mode_takes_its_own(
+    fake_pose, fake_detector, monkeypatch, detector, asked, given
+):
+    opened = []
+
+    def opening(model, *, backend, mode, **options):
+        opened.append((backend, mode))
+        return fake_detector if len(opened) == 2 else fake_pose
+
+    monkeypatch.setattr("lite.engine.pipeline.open_backend", opening)
+    Pipeline("pose.onnx", detector, backend=asked[0], mode=asked[1])
+    assert opened == [asked, given]
+
+
 def test_no_frames_and_nobody_at_all(fake_pose, fake_detector, picture):
     pipeline = Pipeline(fake_pose, fake_detector)
     assert pipeline([]) == []
