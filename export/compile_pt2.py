@@ -16,8 +16,8 @@ import torch
 
 from export.written import Written
 from lite.artifact import ArtifactSpec
+from lite.backends.artifact_file import SPEC_KEY, embedded_spec
 from lite.backends.devices import device_tag
-from lite.backends.onnx_file import SPEC_KEY, embedded_spec
 from lite.errors import ConfigError
 
 # What the compiler may use of a processor with each tag of `lite.backends.devices`, so that the code runs on every

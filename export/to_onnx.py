@@ -27,7 +27,7 @@ import torch
 import lite
 from export.config import ExportConfig
 from export.written import Calibration, Written
-from lite.backends.onnx_file import SPEC_KEY, embedded_spec
+from lite.backends.artifact_file import SPEC_KEY, embedded_spec
 from lite.errors import MissingExtraError
 from lite.graph import PixelGraph
 

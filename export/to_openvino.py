@@ -16,7 +16,7 @@ import torch
 from export.config import ExportConfig
 from export.to_onnx import onnx_model, write_onnx
 from export.written import Calibration, Written
-from lite.backends.onnx_file import SPEC_KEY, embedded_spec
+from lite.backends.artifact_file import SPEC_KEY, embedded_spec
 from lite.backends.openvino_parts import DECODE, NORMALISE, stages
 from lite.errors import MissingExtraError
 from lite.graph import PixelGraph
@@ -47,7 +47,8 @@ def to_openvino(graph: PixelGraph, path: Path, config: ExportConfig, calibration
         from export.quantise import quantise
 
         onnx = quantise(onnx, spec, calibration())
-    with tempfile.TemporaryDirectory() as folder:
+    # Beside the artifact, where there is room for its size.
+    with tempfile.TemporaryDirectory(prefix=".onnx-", dir=path.parent) as folder:
         write_onnx(onnx, Path(folder) / "graph.onnx")
         model = openvino.Core().read_model(Path(folder) / "graph.onnx")
         model.reshape([openvino.Dimension(1, config.batch_max), *spec.input_hw, 3])

@@ -9,8 +9,8 @@ import torch
 from export.compile_pt2 import check_compiler, compile_program
 from export.config import ExportConfig
 from export.written import Calibration, Written
+from lite.backends.artifact_file import SPEC_KEY, embedded_spec
 from lite.backends.devices import choose_device
-from lite.backends.onnx_file import SPEC_KEY, embedded_spec
 from lite.graph import PixelGraph
 
 TUNED_BATCH = 8  # compiled code is tuned for it and runs at any batch

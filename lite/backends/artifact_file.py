@@ -1,11 +1,15 @@
-"""What every backend checks of an exported file before a runtime sees it: request, versions, hashes."""
+"""What every backend checks of an exported file before it runs: request, versions, hashes, what it says of itself."""
 
 import hashlib
+import json
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from lite.artifact import ArtifactSpec, sha256_of
 from lite.errors import ArtifactError, ConfigError
+
+SPEC_KEY = "hpe_lite_spec"  # in the file: the spec as JSON, but for what is only known afterwards
+KNOWN_AFTERWARDS = ("sha256", "companions", "check", "versions")
 
 
 def check_request(spec: ArtifactSpec, path: Path, formats: tuple[str, ...], mode: str, flip_test: bool | None) -> None:
@@ -72,12 +76,44 @@ def check_companions(spec: ArtifactSpec, path: Path) -> None:
     """
     for name, sha256 in spec.companions.items():
         companion = path.parent / name
-        if Path(name).name != name or name in ("", ".", "..") or companion.is_symlink():
+        if Path(name).name != name or name in ("", ".", ".."):
             raise ArtifactError(f"{path}: expected a file beside it, found the name {name!r}; export the model again")
+        if companion.is_symlink():
+            raise ArtifactError(f"{path}: expected its other file {name}, found a link; copy the file itself there")
         if not companion.is_file():
             raise ArtifactError(f"{path}: expected its other file {name} beside it, found none; copy all of its files")
         if sha256_of(companion) != sha256:
             raise _changed(companion, path)
+
+
+def embedded_spec(spec: ArtifactSpec) -> dict[str, Any]:
+    """What the file says of itself: the spec without what is known only when the file is complete."""
+    return {name: value for name, value in spec.to_dict().items() if name not in KNOWN_AFTERWARDS}
+
+
+def check_inside(text: str | None, spec: ArtifactSpec, path: Path) -> None:
+    """The JSON beside a file repeats what the file, whose hash is known, says of itself.
+
+    Args:
+        text: `embedded_spec` as JSON, as the file has it; None where it has none.
+
+    Raises:
+        ArtifactError: they disagree, or the file says nothing.
+    """
+    try:
+        inside = json.loads(text or "")
+        beside = embedded_spec(spec)
+        both = inside.keys() & beside.keys()
+        wrong = sorted(name for name in inside | beside if name not in both or inside[name] != beside[name])
+    except (ValueError, TypeError, AttributeError, RecursionError):
+        raise ArtifactError(
+            f"{path}: expected the model's description inside, found none; export the model again"
+        ) from None
+    if wrong:
+        names = ", ".join(name if name in beside else ascii(name) for name in wrong)
+        raise ArtifactError(
+            f"{path}: its JSON and its own description disagree about {names[:80]}; export the model again"
+        )
 
 
 def _changed(file: Path, path: Path) -> ArtifactError:

@@ -5,7 +5,6 @@ Machine code does what it likes, so a package is opened only when its hash is in
 code checks neither the size of its input nor the batch, so the package carries its description, which the JSON repeats.
 """
 
-import json
 import shutil
 import tempfile
 import zipfile
@@ -17,9 +16,8 @@ from typing import IO, Any
 import torch
 
 from lite.artifact import ArtifactSpec
-from lite.backends.artifact_file import check_hash
+from lite.backends.artifact_file import SPEC_KEY, check_hash, check_inside
 from lite.backends.devices import check_built_for
-from lite.backends.onnx_file import SPEC_KEY, embedded_spec
 from lite.errors import ArtifactError, UnsafeFileError
 from lite.trust import is_trusted
 
@@ -77,24 +75,6 @@ def load_package(file: IO[bytes], spec: ArtifactSpec, path: Path, device: torch.
             raise ArtifactError(f"{path}: torch cannot load it ({first}); export the model again") from None
     check_inside(found, spec, path)
     return module
-
-
-def check_inside(text: str | None, spec: ArtifactSpec, path: Path) -> None:
-    """The JSON beside a file repeats what the file, whose hash is known, says of itself.
-
-    Raises:
-        ArtifactError: they disagree, or the file says nothing.
-    """
-    try:
-        inside = json.loads(text or "")
-        beside = embedded_spec(spec)
-        wrong = sorted(name for name in inside | beside if inside.get(name, "") != beside.get(name, ""))
-    except (ValueError, TypeError, AttributeError, RecursionError):
-        raise ArtifactError(f"{path}: expected the model's description inside, found none; export it again") from None
-    if wrong:
-        raise ArtifactError(
-            f"{path}: its JSON and its own description disagree about {', '.join(wrong)[:80]}; export the model again"
-        )
 
 
 @contextmanager

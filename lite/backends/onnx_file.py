@@ -6,21 +6,17 @@ spec in the metadata, and weights inside or in the companions whose hashes the J
 """
 
 import io
-import json
 import math
 import mmap
 import reprlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from lite.artifact import ArtifactSpec
-from lite.backends.artifact_file import check_companions, check_hash
+from lite.backends.artifact_file import SPEC_KEY, check_companions, check_hash, check_inside
 from lite.errors import ArtifactError, UnsafeFileError
 
-SPEC_KEY = "hpe_lite_spec"  # in the file's metadata: the spec as JSON, but for what is only known afterwards
-KNOWN_AFTERWARDS = ("sha256", "companions", "check", "versions")
 # What a runtime is handed as bytes, so that what it reads is what was looked through; larger ones by their path.
 LARGEST_IN_MEMORY = 2**28
 MOST_PARTS = 5_000_000  # fields of messages; our largest file has about a hundred thousand
@@ -78,27 +74,16 @@ def vet_onnx(path: Path, spec: ArtifactSpec) -> bytes | str:
         ) from None
     try:
         found = _read(memoryview(data), path.name)
-        texts = [value for key, value in found.metadata if key == SPEC_KEY]
-        inside = json.loads(texts[0]) if len(texts) == 1 else None
-    except (IndexError, ValueError, RecursionError) as problem:
+    except (IndexError, ValueError) as problem:
         raise ArtifactError(f"{path}: expected an ONNX file, found a damaged one ({problem}); {_REMEDY}") from None
-    if not isinstance(inside, dict):
-        raise ArtifactError(f"{path}: expected the model's description in its metadata, found none; {_REMEDY}")
-    _check(found, inside, spec, path)
+    texts = [value for key, value in found.metadata if key == SPEC_KEY]
+    check_inside(texts[0] if len(texts) == 1 else None, spec, path)
+    _check(found, spec, path)
     return data if small and not found.files else str(path)
 
 
-def embedded_spec(spec: ArtifactSpec) -> dict[str, Any]:
-    """What the file says of itself: the spec without what is known only when the file is complete."""
-    return {name: value for name, value in spec.to_dict().items() if name not in KNOWN_AFTERWARDS}
-
-
-def _check(found: _Found, inside: dict[str, Any], spec: ArtifactSpec, path: Path) -> None:
-    """The JSON must describe this file: in the words the file has `inside`, and in fact."""
-    beside = embedded_spec(spec)
-    for name in sorted(beside | inside):
-        if beside.get(name) != inside.get(name) or (name in beside) != (name in inside):
-            raise ArtifactError(f"{path}: its JSON and its own metadata disagree about {name}; {_REMEDY}")
+def _check(found: _Found, spec: ArtifactSpec, path: Path) -> None:
+    """The JSON must describe this file, not only in words."""
     inputs = [("pixels", "uint8", (None, *spec.input_hw, 3))]
     outputs = [(one.name, one.dtype, (None, *one.shape[1:])) for one in spec.outputs]
     reduced = found.dtypes & {"float16", "bfloat16", "int8"}
@@ -110,7 +95,9 @@ def _check(found: _Found, inside: dict[str, Any], spec: ArtifactSpec, path: Path
         ("the companions", found.files, set(spec.companions)),
     ):
         if here != wanted:
-            raise ArtifactError(f"{path}: its JSON says of {part} {wanted}, the file has {here}; {_REMEDY}")
+            raise ArtifactError(
+                f"{path}: its JSON says of {part} {wanted}, the file has {reprlib.repr(here)}; {_REMEDY}"
+            )
 
 
 def _read(data: memoryview, name: str) -> _Found:
@@ -155,10 +142,12 @@ def _read_tensor(data: memoryview, found: _Found, name: str, parts: list[int]) -
     for number, value in _fields(data, TENSOR, "tensor", name, parts):
         if number == 1:
             dims += _packed(value)
+            if len(dims) > MOST_DIMS:
+                raise ValueError(f"more than {MOST_DIMS} dimensions")
         elif number == 2:
             dtype = value
         elif number == 9:
-            raw = len(value)
+            raw = len(_bytes(value))
         elif number in (4, 5, 7, 10, 11):
             typed += len(value) if isinstance(value, memoryview) else 1
         elif number == 13:
@@ -208,9 +197,11 @@ def _refuse_domain(domain: str, name: str) -> None:
 
 
 def _fields(
-    data: memoryview, allowed: set[int], what: str, name: str, parts: list[int]
+    data: int | memoryview, allowed: set[int], what: str, name: str, parts: list[int]
 ) -> Iterator[tuple[int, int | memoryview]]:
     """Field numbers and values of one protobuf message: numbers as int, everything else as the bytes it takes."""
+    if isinstance(data, int):
+        raise ValueError(f"a number where a {what} belongs")
     place, end = 0, len(data)
     while place < end:
         parts[0] += 1
@@ -257,7 +248,13 @@ def _packed(value: int | memoryview) -> list[int]:
     return numbers
 
 
+def _bytes(value: int | memoryview) -> memoryview:
+    if isinstance(value, int):
+        raise ValueError("a number where bytes belong")
+    return value
+
+
 def _text(value: int | memoryview | None) -> str:
-    if isinstance(value, int) or (value is not None and len(value) > LARGEST_TEXT):
-        raise ValueError("a number or a megabyte where text belongs")
+    if value is not None and len(_bytes(value)) > LARGEST_TEXT:
+        raise ValueError("a megabyte where text belongs")
     return "" if value is None else bytes(value).decode("utf-8")

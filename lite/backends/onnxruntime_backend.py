@@ -180,6 +180,8 @@ def _target(device: str, provider: str) -> str:
 def _options(onnxruntime: Any, threads: int | None, provider: str) -> Any:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # errors, which are raised as well
+    # Its own format is known by four letters that an ONNX file may hold too, and would not be what was looked through.
+    options.add_session_config_entry("session.load_model_format", "ONNX")
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
     options.intra_op_num_threads = threads or torch.get_num_threads()
     options.inter_op_num_threads = 1

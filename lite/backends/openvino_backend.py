@@ -6,6 +6,7 @@ reduced ones theirs, but for the network alone (`lite.backends.openvino_parts`).
 in hardware is computed in float32 from the reduced weights, and `describe` says so.
 """
 
+import io
 import math
 import threading
 import time
@@ -174,7 +175,7 @@ def open(
             kind += f" computed in float32 (no {spec.mode} on this processor)"
             hint = "f32"
         return OpenVINOBackend(core, graph, weights, hint, spec, kind)
-    except RuntimeError as problem:  # all that OpenVINO raises
+    except (RuntimeError, ValueError) as problem:  # all that OpenVINO raises, and `split`
         said = [line for line in str(problem).splitlines() if line.strip() and not line.startswith("Exception from")]
         first = said[0][:200] if said else type(problem).__name__
         raise ArtifactError(f"{path}: OpenVINO cannot use it ({first}); export the model again") from problem
@@ -183,9 +184,14 @@ def open(
 def _read(core: Any, path: Path, spec: ArtifactSpec) -> tuple[Any, Any]:
     """The vetted model, and what must be kept beside it."""
     if spec.format == "onnx":
+        from openvino.frontend import FrontEndManager
+
         from lite.backends.onnx_file import vet_onnx
 
-        return core.read_model(vet_onnx(path, spec)), None
+        # Not `core.read_model`, which takes a file for what it finds in it first: one that is ONNX to us could be
+        # OpenVINO's XML or another format to it.
+        reader, source = FrontEndManager().load_by_framework("onnx"), vet_onnx(path, spec)
+        return reader.convert(reader.load(io.BytesIO(source) if isinstance(source, bytes) else source)), None
     from lite.backends.openvino_file import read_model
 
     return read_model(core, path, spec)

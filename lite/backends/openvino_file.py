@@ -6,7 +6,6 @@ operators, edges between ports that exist, weights that lie in the file beside i
 """
 
 import io
-import json
 import math
 import re
 from pathlib import Path
@@ -16,11 +15,10 @@ from xml.parsers import expat
 import numpy as np
 
 from lite.artifact import ArtifactSpec
-from lite.backends.artifact_file import check_companions, check_hash
-from lite.backends.onnx_file import SPEC_KEY, embedded_spec
+from lite.backends.artifact_file import SPEC_KEY, check_companions, check_hash, check_inside
 from lite.errors import ArtifactError, UnsafeFileError
 
-LARGEST_XML, MOST_ELEMENTS, MOST_DEPTH = 2**26, 2_000_000, 12
+LARGEST_XML, MOST_ELEMENTS, MOST_DEPTH, MOST_DIMS = 2**26, 2_000_000, 12, 64
 # Bytes of each element type that our files have.
 WIDTHS = {"boolean": 1, "i8": 1, "u8": 1, "i32": 4, "i64": 8, "u64": 8, "f16": 2, "bf16": 2, "f32": 4}
 # The operators of every family and mode, and the likes of them: they compute and do nothing else.
@@ -53,7 +51,8 @@ def read_model(core: Any, path: Path, spec: ArtifactSpec) -> tuple[Any, np.ndarr
     weights = path.with_suffix(".bin")
     if set(spec.companions) != {weights.name}:
         raise ArtifactError(
-            f"{path}: expected {weights.name} as its other file in the JSON, found {sorted(spec.companions)}; {_REMEDY}"
+            f"{path}: expected {weights.name} as its other file in the JSON, found {sorted(spec.companions)}; give a "
+            f"renamed file its old name back, or {_REMEDY}"
         )
     check_companions(spec, path)
     try:
@@ -65,16 +64,7 @@ def read_model(core: Any, path: Path, spec: ArtifactSpec) -> tuple[Any, np.ndarr
     except (OSError, ValueError) as problem:
         raise ArtifactError(f"{path}: cannot be read ({problem}); check both files and their permissions") from None
     described = vet_xml(text, len(stored), path.name)
-    try:
-        inside = json.loads(described)
-    except (ValueError, RecursionError):
-        inside = None
-    beside = embedded_spec(spec)
-    if not isinstance(inside, dict):
-        raise ArtifactError(f"{path}: expected the model's description in it, found none; {_REMEDY}")
-    for name in sorted(beside | inside):
-        if beside.get(name) != inside.get(name) or (name in beside) != (name in inside):
-            raise ArtifactError(f"{path}: its JSON and its own description disagree about {name}; {_REMEDY}")
+    check_inside(described, spec, path)
     return core.read_model(text, Tensor(stored, shared_memory=True)), stored
 
 
@@ -156,7 +146,7 @@ class _Reader:
 
     def _constant(self, attributes: dict[str, str]) -> None:
         """Its bytes must lie in the weights, and be as many as its shape takes."""
-        dims = [_whole(dim) for dim in attributes["shape"].split(",") if dim.strip()]
+        dims = [_whole(dim) for dim in attributes["shape"].split(",", MOST_DIMS) if dim.strip()]
         width = WIDTHS.get(attributes["element_type"])
         offset, size = _whole(attributes["offset"]), _whole(attributes["size"])
         if width is None:

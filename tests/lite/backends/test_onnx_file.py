@@ -12,7 +12,8 @@ import pytest
 from lite import cli
 from lite.artifact import ArtifactSpec, CropRule, OutputSpec, read_spec, sha256_of, spec_path, write_spec
 from lite.backends import onnx_file
-from lite.backends.onnx_file import SPEC_KEY, embedded_spec, vet_onnx
+from lite.backends.artifact_file import SPEC_KEY, embedded_spec
+from lite.backends.onnx_file import vet_onnx
 from lite.errors import ArtifactError, UnsafeFileError
 
 onnx = pytest.importorskip("onnx")
@@ -234,6 +235,42 @@ def test_damaged_or_another_file(tmp_path: Path, change: Change) -> None:
 def test_bytes_that_are_no_model(tmp_path: Path, damage: Callable[[bytes], bytes]) -> None:
     with pytest.raises((ArtifactError, UnsafeFileError), match=r"toy\.onnx"):
         vet(artifact(tmp_path, data=damage(model().SerializeToString())))
+
+
+def field(number: int, value: bytes | int) -> bytes:
+    """One field of a protobuf message, up to 127 bytes."""
+    kind, body = (0, bytes([value])) if isinstance(value, int) else (2, bytes([len(value)]) + value)
+    return bytes([number << 3 | kind]) + body
+
+
+NUMBERS = [
+    field(7, 3),
+    field(7, field(1, 3)),
+    field(7, field(5, 3)),
+    field(7, field(5, field(9, 3))),
+    field(7, field(11, field(2, 3))),
+    field(7, field(1, field(5, 3))),
+    field(8, 3),
+    field(14, 3),
+]
+
+
+@pytest.mark.parametrize("data", NUMBERS)
+def test_numbers_where_messages_belong(tmp_path: Path, data: bytes) -> None:
+    with pytest.raises(ArtifactError, match=r"found a damaged one \(a number where"):
+        vet(artifact(tmp_path, data=data))
+
+
+def test_a_tensor_of_many_dimensions(tmp_path: Path) -> None:
+    """Their product would keep a processor busy for days."""
+    tensor = field(1, 127) * 60_000
+    size = b"".join(bytes([byte]) for byte in (0x80 | len(tensor) & 127, 0x80 | len(tensor) >> 7 & 127))
+    size += bytes([len(tensor) >> 14])
+    inner = b"\x2a" + size + tensor
+    total = len(inner)
+    outer = bytes([0x3A, 0x80 | total & 127, 0x80 | total >> 7 & 127, total >> 14]) + inner
+    with pytest.raises(ArtifactError, match="more than 64 dimensions"):
+        vet(artifact(tmp_path, data=outer))
 
 
 def test_a_random_change_anywhere_is_an_answer(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import torch
 from export.config import ExportConfig
 from lite.artifact import ArtifactSpec, read_spec, sha256_of, write_spec
 from lite.backends import open_backend
-from lite.backends.onnx_file import embedded_spec
+from lite.backends.artifact_file import embedded_spec
 from lite.backends.onnxruntime_backend import _check_provider, _make_private, _options, providers
 from lite.errors import ArtifactError, ConfigError, MissingExtraError, ModelError, UnsafeFileError
 from lite.graph import PixelGraph
@@ -51,6 +51,27 @@ def rewrite(path: Path, change: Callable, **fields: object) -> None:
     model.metadata_props[0].value = json.dumps(embedded_spec(spec))
     onnx.save(model, path)
     write_spec(path, replace(spec, sha256=sha256_of(path)))
+
+
+PORT = '<port id="0"><dim>1</dim></port>'
+XML = f"""<net name="x" version="11"><layers>
+<layer id="0" name="a" type="Parameter" version="opset1"><data shape="1" element_type="f32"/>
+<output>{PORT}</output></layer>
+<layer id="1" name="b" type="Result" version="opset1"><input>{PORT}</input></layer>
+</layers><edges><edge from-layer="0" from-port="0" to-layer="1" to-port="0"/></edges></net>"""
+
+
+@pytest.mark.parametrize(("backend", "producer"), [("openvino", XML), ("onnxruntime", "ORTM")])
+def test_what_runs_is_what_was_looked_through(
+    toy_onnx: Path, toy_graph: PixelGraph, backend: str, producer: str
+) -> None:
+    """To each runtime this file is also one of its own format, which nobody has looked through."""
+    pytest.importorskip(backend)
+    rewrite(toy_onnx, lambda model: setattr(model, "producer_name", producer))
+    assert producer.encode() in toy_onnx.read_bytes()[4:1000]
+    crops = np.random.default_rng(0).integers(0, 256, (2, 32, 24, 3), dtype=np.uint8)
+    found, expected = open_backend(toy_onnx, backend=backend).run(crops), toy_graph(torch.from_numpy(crops))
+    np.testing.assert_allclose(found["scores"], expected["scores"].numpy(), atol=1e-3)
 
 
 @pytest.mark.parametrize("count", [0, 1, 3, 8])

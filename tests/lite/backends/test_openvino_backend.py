@@ -21,9 +21,9 @@ from export.config import ExportConfig
 from export.to_openvino import to_openvino
 from lite.artifact import ArtifactSpec, CropRule, LetterboxRule, read_spec, sha256_of, spec_path, write_spec
 from lite.backends import open_backend
+from lite.backends.artifact_file import embedded_spec
 from lite.backends.eager_backend import build_graph
-from lite.backends.onnx_file import embedded_spec
-from lite.backends.openvino_backend import OpenVINOBackend
+from lite.backends.openvino_backend import REDUCED, OpenVINOBackend
 from lite.errors import ArtifactError, ConfigError, ModelError, UnsafeFileError
 from lite.graph import PixelGraph
 
@@ -282,6 +282,13 @@ def test_a_file_and_json_that_lie_alike(artifact: Path, field: str, value: objec
         open_backend(artifact)
 
 
+def test_a_reduced_network_that_cannot_be_cut(udp: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lite.backends.openvino_parts.CONVOLUTIONS", ())
+    monkeypatch.setitem(REDUCED, "bfloat16", ("bf16", "FP32"))  # every processor has that
+    with pytest.raises(ArtifactError, match="a network without convolutions"):
+        open_backend(udp)
+
+
 def rewrite(artifact: Path, text: str, spec: ArtifactSpec | None = None) -> None:
     """Replace the graph, with a JSON that fits."""
     artifact.write_text(text)
@@ -300,7 +307,7 @@ def test_a_changed_graph_and_changed_weights(artifact: Path) -> None:
     elsewhere = artifact.parent / "elsewhere"
     elsewhere.write_bytes(good)
     weights.symlink_to(elsewhere)
-    with pytest.raises(ArtifactError, match=r"found the name 'udp\.bin'"):
+    with pytest.raises(ArtifactError, match=r"udp\.bin, found a link"):
         open_backend(artifact)
     weights.unlink()
     weights.write_bytes(good)
