@@ -5,6 +5,8 @@ from pathlib import Path
 from export.config import ExportConfig
 from export.gate import judge, prepare
 from lite.artifact import ArtifactSpec, read_spec
+from lite.backends import choose_backend
+from lite.backends.devices import choose_device
 from lite.checkpoints import load_network
 from lite.errors import ModelError
 
@@ -20,11 +22,14 @@ def check_again(config: ExportConfig) -> int:
 
     Raises:
         ModelError: no such file, one that cannot be opened here, or another network than it was made from.
+        ConfigError: a backend or device that cannot run it.
     """
     path = Path(config.check_only)
     if not path.is_file():
         raise ModelError(f"check_only: expected an exported file, found none at {path}; check the path")
     spec = read_spec(path)
+    choose_device(config.device)  # this and the next before anything that takes long
+    choose_backend(path.suffix.lower(), config.backend, config.device)
     network = load_network(config.checkpoint, model=config.model, trust=config.trust)
     _check_same(spec, network.spec, path)
     if network.spec.source_sha256 != spec.source_sha256:

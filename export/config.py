@@ -4,8 +4,10 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Literal
 
+from lite.config import MOST_THREADS
 from lite.errors import ConfigError
 
+MOST_CROPS = 2**16  # in one batch; a description that says more is refused when the file is opened
 SUFFIXES = {"pt2": ".pt2", "onnx": ".onnx", "openvino": ".xml", "tensorrt": ".engine"}
 # What each format can carry.
 MODES = {
@@ -76,10 +78,12 @@ class ExportConfig:
             )
         if self.compile and self.format != "pt2":
             raise ConfigError(f"compile: expected format pt2, found {self.format}; leave one of them out")
-        if self.batch_max < 2:
-            raise ConfigError(f"batch_max: expected at least 2, found {self.batch_max}")
+        if not 2 <= self.batch_max <= MOST_CROPS:
+            raise ConfigError(f"batch_max: expected 2 to {MOST_CROPS}, found {self.batch_max}")
         if not 1 <= self.batch_opt <= self.batch_max and self.format == "tensorrt":
             raise ConfigError(f"batch_opt: expected 1 to batch_max ({self.batch_max}), found {self.batch_opt}")
+        if self.threads is not None and not 1 <= self.threads <= MOST_THREADS:
+            raise ConfigError(f"threads: expected 1 to {MOST_THREADS}, found {self.threads}")
         if self.calibration_crops < 1:
             raise ConfigError(f"calibration_crops: expected at least 1, found {self.calibration_crops}")
         suffix = SUFFIXES[self.format]

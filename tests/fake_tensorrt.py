@@ -233,6 +233,7 @@ TAG = "cuda sm_90 NVIDIA H200"
 
 def on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have the CPU taken for a GPU where TensorRT files are built and opened."""
+    import export.pipeline
     import export.to_tensorrt
     import lite.backends.devices
     import lite.backends.tensorrt_backend
@@ -244,5 +245,6 @@ def on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lite.backends.devices, "device_tag", lambda device, with_name=False: TAG)
     monkeypatch.setattr(export.to_tensorrt, "device_tag", lambda device, with_name=False: TAG)
     monkeypatch.setattr(export.to_tensorrt, "check_ready", lambda config: cpu)
+    monkeypatch.setattr(export.pipeline, "choose_device", lambda device: cpu)
     monkeypatch.setattr(export.to_tensorrt, "memory_of", lambda device: 40 * 2**30)
     monkeypatch.setattr(lite.backends.tensorrt_backend, "choose_gpu", lambda device: cpu)

@@ -115,6 +115,29 @@ def test_a_missing_library_is_named_before_the_long_work(
         export(config)
 
 
+@pytest.mark.parametrize("device", ["gpu", "cuda:99"])
+def test_a_device_that_is_not_there_is_named_before_the_long_work(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, device: str
+) -> None:
+    monkeypatch.setattr(pipeline, "load_network", lambda *args, **kwargs: pytest.fail("loaded"))
+    with pytest.raises(ConfigError, match="device: "):
+        export(ExportConfig(checkpoint=str(tiny), device=device, output=str(tmp_path / "x.pt2")))
+
+
+def test_trust_in_a_checkpoint_is_no_trust_in_the_file(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trusted: list[bool] = []
+
+    def judging(*args: object, trust: bool, **kwargs: object) -> dict:
+        trusted.append(trust)
+        return {"passed": False}
+
+    monkeypatch.setattr(pipeline, "judge", judging)
+    assert export(ExportConfig(checkpoint=str(tiny), output=str(tmp_path / "x.pt2"), trust=True)) == 1
+    assert trusted == [False]
+
+
 def test_the_network_is_gone_when_the_file_is_checked(
     tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -203,6 +226,8 @@ def test_models_that_are_not_there(tmp_path: Path) -> None:
     [
         ({}, "--model"),
         ({"model": "x", "batch_max": 1}, "batch_max"),
+        ({"model": "x", "batch_max": 65537}, "batch_max"),
+        ({"model": "x", "threads": 0}, "threads: expected 1 to"),
         ({"model": "x", "output": "x.onnx"}, r"\.pt2"),
         ({"model": "x", "format": "onnx", "compile": True}, "compile"),
         ({"model": "x", "format": "tflite"}, "format"),
