@@ -5,6 +5,7 @@ TensorRT's timing caches hold machine code, so one is taken from the cache only 
 file; any other file that lies there is built again and replaced.
 """
 
+import contextlib
 import hashlib
 import json
 import os
@@ -13,6 +14,7 @@ import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from lite.errors import HpeLiteError
 from lite.trust import is_trusted, remember
 
 
@@ -73,7 +75,8 @@ def fetch(name: str) -> bytes | None:
 def keep(name: str, data: bytes) -> None:
     """Put a file that was just built into the cache, complete or not at all, and remember its hash.
 
-    A cache that cannot be written (no space, no home) is no reason to lose a build: it is left as it was.
+    A cache or trust file that cannot be written (no space, no home) is no reason to lose a build: the file is built
+    again the next time, and the export says what is wrong with the trust file when the artifact is in its place.
     """
     folder = cache_folder()
     try:
@@ -88,4 +91,5 @@ def keep(name: str, data: bytes) -> None:
     except OSError:
         Path(part).unlink(missing_ok=True)
         return
-    remember(hashlib.sha256(data).hexdigest(), f"cache: {name}")
+    with contextlib.suppress(HpeLiteError):
+        remember(hashlib.sha256(data).hexdigest(), f"cache: {name}")

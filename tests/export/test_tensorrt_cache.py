@@ -69,6 +69,15 @@ def test_a_cache_that_cannot_be_written_is_no_error(tmp_path: Path, monkeypatch:
     assert not (tmp_path / "trust").exists()
 
 
+def test_a_trust_file_that_cannot_be_written_is_no_reason_to_lose_a_build(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setenv("HPE_LITE_TRUST", str(tmp_path / "file" / "trusted.json"))
+    keep("a.engine", b"code")
+    assert (cache_folder() / "a.engine").read_bytes() == b"code"
+
+
 def test_kernel_timings_belong_to_one_gpu_and_version() -> None:
     assert timing_name(RECIPE.device, RECIPE.tensorrt) == "cuda-sm_90-NVIDIA-H200_10.13.3.9.timing"
     names = {
