@@ -214,7 +214,8 @@ def _built(value: Any, kind: Any, key: str) -> Any:
         (origin is Literal and isinstance(value, str) and value in arguments)
         or (kind is str and isinstance(value, str) and value.isprintable())
         or (kind is float and type(value) in (int, float) and abs(value) < 1e12)  # not NaN either
-        or (kind in (int, bool, NoneType) and type(value) is kind)
+        or (kind is int and type(value) is int and abs(value) < 2**63)
+        or (kind in (bool, NoneType) and type(value) is kind)
     ):
         return value
     raise ValueError(f"{key}: expected {_said(kind)}, found {reprlib.repr(value)}")

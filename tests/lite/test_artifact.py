@@ -57,6 +57,7 @@ WRONG = [
     ("input_hw", ["32", "24"], "input_hw: expected int"),
     ("input_hw", [32.0, 24.0], "input_hw: expected int"),
     ("input_hw", [True, 24], "input_hw: expected int"),
+    ("check", {"limits": {"x": 10**400}}, "check: expected int"),
     ("input_hw", [-32, 24], "input_hw: expected 1 to"),
     ("input_hw", [10**9, 10**9], "input_hw: expected 1 to"),
     ("mean", [0.0, 0.0], "mean"),
