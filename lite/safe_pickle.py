@@ -35,7 +35,8 @@ DAMAGE = (
     EOFError,
     zipfile.BadZipFile,
 )
-LARGEST_TENSOR = 2**40  # numbers; a shape can ask for more than the file holds by repeating or having none of them
+# Numbers a tensor may have beyond its storage: a shape asks for more than the file holds by repeating or having none.
+MOST_REPEATED = 2**24
 
 
 @dataclass
@@ -51,10 +52,10 @@ class LazyFile:
         """Map one tensor from the file (private: writing to it does not change the file).
 
         Raises:
-            CheckpointError: the file ends before the tensor does, or the tensor is larger than any network's.
+            CheckpointError: the file ends before the tensor does, or the tensor is far larger than what is stored of it.
         """
         storage = reference.storage
-        if math.prod(max(side, 1) for side in reference.size) > LARGEST_TENSOR:
+        if math.prod(max(side, 1) for side in reference.size) > max(storage.numel, MOST_REPEATED):
             raise CheckpointError(
                 f"{self.path}: expected the tensors of a network, found one of shape {str(reference.size)[:60]}; "
                 "do not use this file"

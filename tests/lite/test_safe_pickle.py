@@ -109,9 +109,9 @@ CHAINS = {
     "item of a number": b"K\x01K\x02K\x03s.",
     "giant bytes": b"\x8e\xff\xff\xff\xff\xff\xff\xff\x00x.",
     "list as a key": b"}]K\x01s.",
-    "deep tuple as a key": b"})" + b"\x85" * 1_000_000 + b"K\x01s.",
-    "deep tuple as a key of pairs": b"ccollections\nOrderedDict\n]]()" + b"\x85" * 1_000_000 + b"K\x01eaa\x85R.",
-    "deep tuple in a set": b"\x8f()" + b"\x85" * 1_000_000 + b"\x90.",
+    "deep tuple as a key": b"})" + b"\x85" * 300_000 + b"K\x01s.",
+    "deep tuple as a key of pairs": b"ccollections\nOrderedDict\n]]()" + b"\x85" * 300_000 + b"K\x01eaa\x85R.",
+    "deep tuple in a set": b"\x8f()" + b"\x85" * 300_000 + b"\x90.",
 }
 
 
@@ -275,7 +275,7 @@ def test_shapes_beyond_torch_are_none(size: tuple) -> None:
         TensorRef(StorageRef(torch.float32, "0", 10), 0, size, (0,) * len(size))
 
 
-@pytest.mark.parametrize(("size", "stride"), [((2**41,), (0,)), ((0, 2**40, 2**40), (1, 1, 1))])
+@pytest.mark.parametrize(("size", "stride"), [((2**25,), (0,)), ((0, 2**40, 2**40), (1, 1, 1))])
 def test_tensors_of_absurd_shape_are_refused(tmp_path: Path, size: tuple, stride: tuple) -> None:
     (tmp_path / "x").write_bytes(bytes(40))
     reference = TensorRef(StorageRef(torch.float32, "0", 10), 0, size, stride)
