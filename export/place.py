@@ -21,14 +21,16 @@ def check_place(output: Path, overwrite: bool) -> None:
     Raises:
         ConfigError: something is in the way, or the folder cannot be written.
     """
-    _check_free(output, overwrite)
-    _check_free(spec_path(output), overwrite)
     try:
+        _check_free(output, overwrite)
+        _check_free(spec_path(output), overwrite)
         output.parent.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=output.parent).close()
+        # The longest name there will be, of the description while it is written.
+        tempfile.NamedTemporaryFile(prefix=f".{spec_path(output).name}.", suffix=".part", dir=output.parent).close()
     except OSError as problem:
         raise ConfigError(
-            f"output: expected a folder that can be written, found {output.parent} ({problem.strerror})"
+            f"output: expected a folder that can be written, found {output.parent} ({problem.strerror}); give another "
+            "--output"
         ) from None
 
 

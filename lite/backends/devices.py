@@ -29,7 +29,7 @@ def choose_device(device: str) -> torch.device:
     count = torch.cuda.device_count()
     if chosen.type == "cuda" and (chosen.index or 0) >= count:
         raise ConfigError(f"device: {device} is not there, torch sees {count} CUDA devices; use cpu or auto")
-    if chosen.type not in ("cpu", "cuda"):
+    if chosen.type not in ("cpu", "cuda") or (chosen.type == "cpu" and chosen.index is not None):
         raise ConfigError(f"device: expected auto, cpu, cuda or cuda:N, found {device!r}")
     return chosen
 

@@ -192,6 +192,14 @@ def test_a_folder_that_cannot_be_written(tiny: Path, tmp_path: Path, folder: str
         export(ExportConfig(checkpoint=str(tiny), output=str(tmp_path / folder / "x.pt2")))
 
 
+@pytest.mark.parametrize("length", [238, 300])
+def test_a_name_that_is_too_long(tiny: Path, tmp_path: Path, length: int) -> None:
+    output = tmp_path / f"{'x' * length}.pt2"
+    with pytest.raises(ConfigError, match="output: .*name too long.*give another --output"):
+        export(ExportConfig(checkpoint=str(tiny), output=str(output)))
+    assert left_in(tmp_path) == []
+
+
 def test_a_file_in_the_way(exported: Path, tiny: Path) -> None:
     with pytest.raises(ConfigError, match="--overwrite"):
         export(ExportConfig(checkpoint=str(tiny), output=str(exported)))

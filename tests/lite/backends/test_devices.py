@@ -64,7 +64,7 @@ def test_a_file_of_another_device_is_refused_in_one_sentence() -> None:
         check_built_for(spec, torch.device("cpu"), "x.pt2")
 
 
-@pytest.mark.parametrize("name", ["cuda:99", "toaster", "meta"])
+@pytest.mark.parametrize("name", ["cuda:99", "cpu:1", "toaster", "meta"])
 def test_devices_that_are_not_there_are_named(name: str) -> None:
     with pytest.raises(ConfigError, match="device"):
         choose_device(name)
