@@ -195,7 +195,7 @@ def test_a_folder_that_cannot_be_written(tiny: Path, tmp_path: Path, folder: str
 @pytest.mark.parametrize("length", [238, 300])
 def test_a_name_that_is_too_long(tiny: Path, tmp_path: Path, length: int) -> None:
     output = tmp_path / f"{'x' * length}.pt2"
-    with pytest.raises(ConfigError, match="output: .*name too long.*give another --output"):
+    with pytest.raises(ConfigError, match=r"output: .*name too long.*give another --output"):
         export(ExportConfig(checkpoint=str(tiny), output=str(output)))
     assert left_in(tmp_path) == []
 
