@@ -52,7 +52,7 @@ class LazyFile:
         """Map one tensor from the file (private: writing to it does not change the file).
 
         Raises:
-            CheckpointError: the file ends before the tensor does, or the tensor is far larger than what is stored of it.
+            CheckpointError: the file ends before the tensor does, or the tensor is far larger than its storage.
         """
         storage = reference.storage
         if math.prod(max(side, 1) for side in reference.size) > max(storage.numel, MOST_REPEATED):
