@@ -132,8 +132,3 @@ def describe(graph: PixelGraph) -> ArtifactSpec:
         for name, value in outputs.items()
     )
     return replace(graph.spec, outputs=described, flops=counter.flops(), trunk_matrix=counter.trunk_matrix())
-
-
-def output_specs(graph: PixelGraph) -> tuple[OutputSpec, ...]:
-    """What the graph returns: names, shapes, dtypes."""
-    return describe(graph).outputs

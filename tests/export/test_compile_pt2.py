@@ -19,7 +19,7 @@ from lite.artifact import ArtifactSpec, CropRule, read_spec, sha256_of, spec_pat
 from lite.backends import compiled_package, open_backend
 from lite.backends.devices import CPU_LEVELS
 from lite.errors import ArtifactError, ConfigError, UnsafeFileError
-from lite.graph import PixelGraph, output_specs
+from lite.graph import PixelGraph, describe
 from lite.trust import remember
 
 SPEC = ArtifactSpec(
@@ -49,7 +49,7 @@ class Mean(nn.Module):
 def graph() -> PixelGraph:
     torch.manual_seed(0)
     graph = PixelGraph(Toy().requires_grad_(False), Mean(), SPEC).eval()
-    graph.spec = replace(SPEC, outputs=output_specs(graph))
+    graph.spec = replace(SPEC, outputs=describe(graph).outputs)
     return graph
 
 

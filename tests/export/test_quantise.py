@@ -18,7 +18,7 @@ from lite.backends.onnxruntime_backend import open as open_onnx
 from lite.checkpoints import load_network
 from lite.codecs import build_codec
 from lite.errors import ConfigError
-from lite.graph import PixelGraph, output_specs
+from lite.graph import PixelGraph, describe
 
 onnx = pytest.importorskip("onnx")
 onnx_ir = pytest.importorskip("onnx_ir")
@@ -59,7 +59,7 @@ class Mixed(nn.Module):
 def mixed_graph(heavy: bool = True) -> PixelGraph:
     torch.manual_seed(0)
     graph = PixelGraph(Mixed(heavy).requires_grad_(False), build_codec(SPEC.codec), SPEC).eval()
-    graph.spec = replace(SPEC, outputs=output_specs(graph))
+    graph.spec = replace(SPEC, outputs=describe(graph).outputs)
     return graph
 
 

@@ -22,7 +22,7 @@ from lite.backends.onnx_file import vet_onnx
 from lite.backends.onnxruntime_backend import open as open_onnx
 from lite.checkpoints import load_network
 from lite.codecs import build_codec
-from lite.graph import PixelGraph, output_specs
+from lite.graph import PixelGraph, describe
 from lite.models.rtmdet import rtmdet
 
 onnx = pytest.importorskip("onnx")
@@ -119,7 +119,7 @@ def test_every_codec(name: str, tmp_path: Path) -> None:
         codec=codec,
     )
     graph = PixelGraph(Maps(maps), made, spec).eval()
-    graph.spec = replace(spec, outputs=output_specs(graph))
+    graph.spec = replace(spec, outputs=describe(graph).outputs)
     write(graph, tmp_path / "x.onnx")
     backend = open_onnx(tmp_path / "x.onnx")
     pixels = np.random.default_rng(0).integers(0, 256, (3, 64, 48, 3), dtype=np.uint8)

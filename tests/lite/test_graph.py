@@ -15,7 +15,7 @@ from lite.codecs import build_codec
 from lite.codecs.flip import flip_average
 from lite.errors import ModelError
 from lite.geometry import transform_points, udp_to_frame
-from lite.graph import PixelGraph, describe, output_specs
+from lite.graph import PixelGraph, describe
 from lite.skeletons import load_skeleton
 
 
@@ -103,7 +103,7 @@ def test_a_spec_says_how_much_arithmetic_a_crop_is(golden: Path) -> None:
 
 def test_output_specs_need_no_run(golden: Path) -> None:
     graph = tiny(golden)
-    names = [(output.name, output.shape, output.dtype, output.unit) for output in output_specs(graph)]
+    names = [(output.name, output.shape, output.dtype, output.unit) for output in describe(graph).outputs]
     assert names == [("keypoints", ("N", 17, 2), "float32", "crop px"), ("scores", ("N", 17), "float32", "0..1")]
 
 

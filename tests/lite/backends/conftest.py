@@ -11,7 +11,7 @@ from export.config import ExportConfig
 from export.to_pt2 import to_pt2
 from lite.artifact import ArtifactSpec, CropRule, sha256_of, write_spec
 from lite.codecs import build_codec
-from lite.graph import PixelGraph, output_specs
+from lite.graph import PixelGraph, describe
 
 SPEC = ArtifactSpec(
     task="pose",
@@ -41,7 +41,7 @@ def toy_graph() -> PixelGraph:
     """Eager, float32, seeded."""
     torch.manual_seed(0)
     graph = PixelGraph(ToyNetwork().requires_grad_(False), build_codec(SPEC.codec), SPEC).eval()
-    graph.spec = replace(SPEC, outputs=output_specs(graph))
+    graph.spec = replace(SPEC, outputs=describe(graph).outputs)
     return graph
 
 
