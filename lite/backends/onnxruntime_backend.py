@@ -93,6 +93,8 @@ def open(
     chain = providers(spec, provider or "", target)
     if provider == "tensorrt":
         _make_private(tensorrt_cache())
+    if threads is not None:
+        torch.set_num_threads(threads)  # for whoever asks how many this process uses, and networks beside this one
     try:
         session = onnxruntime.InferenceSession(source, _options(onnxruntime, threads, provider or ""), chain)
     except Exception as problem:  # the runtime has a class of its own for each status

@@ -86,10 +86,18 @@ def test_equal_to_eager_at_every_batch(toy_onnx: Path, toy_graph: PixelGraph, co
 
 
 def test_what_it_says_of_itself(toy_onnx: Path) -> None:
-    backend = open_backend(toy_onnx, backend="onnxruntime", device="cpu", threads=1)
+    backend = open_backend(toy_onnx, backend="onnxruntime", device="cpu")
     assert backend.describe == "toy, ONNX Runtime, float32 on cpu" and backend.device == "cpu"
-    assert backend.session.get_session_options().intra_op_num_threads == 1
     backend.close()
+
+
+def test_threads_are_those_of_the_whole_process(toy_onnx: Path) -> None:
+    before = torch.get_num_threads()
+    try:
+        backend = open_backend(toy_onnx, backend="onnxruntime", device="cpu", threads=3)
+        assert backend.session.get_session_options().intra_op_num_threads == torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
 
 
 @pytest.mark.parametrize(
