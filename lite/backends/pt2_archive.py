@@ -194,7 +194,7 @@ def _vet_value(value: Any, name: str, key: str = "") -> None:
         for item in value:
             _vet_value(item, name, key)
     elif isinstance(value, str):
-        if key == "target" and not _known_operator(value):
+        if key in ("target", "as_operator") and not _known_operator(value):
             raise UnsafeFileError(
                 f"{name}: operator {value[:60]!r} is not one of those this project's graphs use; {_REMEDY}"
             )

@@ -239,6 +239,10 @@ for _target in (
     "torch.ops.aten.__class__.__mro__", "math.factorial", "#x:y",
 ):  # fmt: skip
     _program(f"operator {_target}", lambda document, kit, t=_target: _nodes(document)[0].update(target=t))
+_program(
+    "operator as an argument",
+    lambda document, kit: _nodes(document)[0]["inputs"][0].update(arg={"as_operator": "torch.hub.load"}),
+)
 _program("guard", lambda document, kit: document.update(guards_code=[f"{kit.code} is None"]))
 _program(
     "guard behind a good one",
