@@ -9,8 +9,8 @@ Sapiens at 1024 px are four times as wide in px as those of ViTPose at 256, and 
 float32 leaves room for another order of sums, nothing else. In float16 and bfloat16 the limits of `shift_p50_px` and
 `edge_p50_px` are upper bounds: half of the results may shift by `ROUNDING` times what they shift when the network is
 run eagerly in the mode, and `SLACK_PX`. That finds a decode in reduced precision, which is of the size of the rounding
-of the network itself. (Not in int8: ranges found by calibration are others than those of the crops at hand. Nor for the
-detector's boxes in bfloat16, where its own distances are as coarse.)
+of the network itself. (Not in int8: ranges found by calibration are others than those of the crops at hand. In the
+detector's boxes in bfloat16 it finds little, because the network's own distances are as coarse.)
 """
 
 LIMITS: dict[str, dict[str, dict[str, float]]] = {

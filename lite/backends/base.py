@@ -1,14 +1,16 @@
 """What every backend offers: one file or network on one device, arrays in, arrays out."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Protocol
 
 import numpy as np
 
 from lite.artifact import ArtifactSpec
-from lite.errors import ModelError
+from lite.errors import DeviceMemoryError, HpeLiteError, ModelError
 from lite.network import Network, empty_outputs
 
-__all__ = ["Backend", "check_pixels", "empty_outputs"]
+__all__ = ["Backend", "check_pixels", "empty_outputs", "in_words"]
 
 
 class Backend(Network, Protocol):
@@ -40,3 +42,26 @@ def check_pixels(spec: ArtifactSpec, pixels: np.ndarray) -> None:
     most = spec.batch_range[1]
     if len(pixels) > most:
         raise ModelError(f"{spec.model}: at most {most} crops at once, found {len(pixels)}; use a smaller batch size")
+
+
+@contextmanager
+def in_words(spec: ArtifactSpec, runtime: str, count: int) -> Iterator[None]:
+    """Around a run of `count` crops: what a runtime raises, each in kinds of its own, becomes one sentence.
+
+    Raises:
+        DeviceMemoryError: memory did not suffice.
+        ModelError: it failed otherwise.
+    """
+    try:
+        yield
+    except HpeLiteError:
+        raise
+    except Exception as problem:
+        first = (str(problem).splitlines() or [type(problem).__name__])[0][:200]
+        if isinstance(problem, MemoryError) or "alloc" in first.lower() or "out of memory" in first.lower():
+            raise DeviceMemoryError(
+                f"{spec.model}: {count} crops at once need more memory than there is; use a smaller batch size"
+            ) from problem
+        raise ModelError(
+            f"{spec.model}: {runtime} failed while running it ({first}); try another --backend or export it again"
+        ) from problem

@@ -9,7 +9,7 @@ import torch
 
 from lite.artifact import ArtifactSpec, read_spec
 from lite.backends.artifact_file import check_request
-from lite.backends.base import check_pixels, empty_outputs
+from lite.backends.base import check_pixels, empty_outputs, in_words
 from lite.backends.onnx_file import vet_onnx
 from lite.errors import ArtifactError, ConfigError, MissingExtraError, UnsafeFileError
 
@@ -40,16 +40,19 @@ class OnnxRuntimeBackend:
         check_pixels(self.spec, pixels)
         if len(pixels) == 0:
             return empty_outputs(self.spec)
-        pixels = np.ascontiguousarray(pixels)
+        with in_words(self.spec, "ONNX Runtime", len(pixels)):
+            return dict(zip(self.names, self._outputs(np.ascontiguousarray(pixels))))
+
+    def _outputs(self, pixels: np.ndarray) -> list[np.ndarray]:
         if self.device == "cpu":
-            return dict(zip(self.names, self.session.run(self.names, {"pixels": pixels})))
+            return self.session.run(self.names, {"pixels": pixels})
         # The runtime copies crops to the device and coordinates back itself. Not run on hardware.
         binding = self.session.io_binding()
         binding.bind_cpu_input("pixels", pixels)
         for name in self.names:
             binding.bind_output(name, "cpu")
         self.session.run_with_iobinding(binding)
-        return dict(zip(self.names, binding.copy_outputs_to_cpu()))
+        return binding.copy_outputs_to_cpu()
 
     def close(self) -> None:
         """Drop the session."""

@@ -21,7 +21,7 @@ import torch
 
 from lite.artifact import ArtifactSpec, read_spec
 from lite.backends.artifact_file import check_request, check_version
-from lite.backends.base import check_pixels, empty_outputs
+from lite.backends.base import check_pixels, empty_outputs, in_words
 from lite.backends.devices import choose_device
 from lite.backends.openvino_parts import NETWORK, split, whole
 from lite.errors import ArtifactError, ConfigError, UnsafeFileError
@@ -73,9 +73,10 @@ class OpenVINOBackend:
         if len(pixels) == 0:
             return empty_outputs(self.spec)
         key = (torch.get_num_threads(), len(pixels))
-        compiled = self._choose(*key)
-        started = time.perf_counter()
-        made = compiled.run(np.ascontiguousarray(pixels))
+        with in_words(self.spec, "OpenVINO", len(pixels)):
+            compiled = self._choose(*key)
+            started = time.perf_counter()
+            made = compiled.run(np.ascontiguousarray(pixels))
         with self._lock:
             self._spent[key] += time.perf_counter() - started
         return {output.name: made[output.name] for output in self.spec.outputs}
