@@ -1,7 +1,8 @@
 """The gate: an exported file, run by the backend that will serve it, against the eager float32 network.
 
-Compared are the task's own quantities on real crops, at batch 1, an odd batch and the largest tried. `export.limits`
-has what may differ. Over a limit, the file is not written under its final name.
+Compared are the task's own quantities on real crops, at batch 1, an odd batch, all crops and, unless that takes long,
+the largest batch the file accepts. `export.limits` has what may differ. Over a limit, the file is not written under its
+final name.
 
     expected = reference(graph in float32, pixels, mode, sigmas)
     expected = with_rounding(expected, graph in the mode)  # the same network, converted in place: no third copy
@@ -21,10 +22,12 @@ from export.compare import Expected, compare_boxes, compare_poses
 from export.eight_bits import eight_bits
 from export.limits import LIMITS, limits_of, over
 from export.stable import stable_peaks
+from lite.artifact import ArtifactSpec
 from lite.backends.base import Backend
 from lite.graph import PixelGraph
 
 FAR = 1e9
+LARGEST_RUN_PX = 8 * 2**20  # pixels of the largest batch that is tried: 64 crops of 256 x 192, 20 canvases of 640 x 640
 # Task -> how two sets of outputs are compared. `LIMITS` has a row for each of them, with what the function must give.
 TASKS: dict[str, Callable[[dict[str, np.ndarray], Expected, int], dict[str, Any]]] = {
     "pose": compare_poses,
@@ -110,6 +113,10 @@ def check(backend: Backend, expected: Expected) -> dict[str, Any]:
     measure = TASKS[spec.task]
     measured = [measure(backend.run(expected.pixels[:size]), expected, size) for size in batches]
     last = measured[-1]
+    most = _filled(spec, len(expected.pixels))
+    if most:
+        measured.append(measure(_last_of(backend, expected.pixels, most), expected, len(expected.pixels)))
+        batches.append(most)
     names = [name for name in last if name not in ("compared", "of", "left_out", "least")]
     worst = {name: _worst(name, [one[name] for one in measured]) for name in names}
     failures = [
@@ -133,8 +140,22 @@ def check(backend: Backend, expected: Expected) -> dict[str, Any]:
     }
 
 
+def _filled(spec: ArtifactSpec, count: int) -> int:
+    """The file's largest batch if there are fewer crops than that and it is no long run; else 0."""
+    most = spec.batch_range[1]
+    small = most * spec.input_hw[0] * spec.input_hw[1] <= LARGEST_RUN_PX
+    return most if spec.format != "eager" and most > count and small else 0
+
+
+def _last_of(backend: Backend, pixels: np.ndarray, size: int) -> dict[str, np.ndarray]:
+    """Outputs of `pixels` as the last crops of a batch of `size`, which is filled up with the same."""
+    filler = np.resize(pixels, (size - len(pixels), *pixels.shape[1:]))
+    outputs = backend.run(np.concatenate([filler, pixels]))
+    return {name: value[-len(pixels) :] for name, value in outputs.items()}
+
+
 def _batches(count: int, most: int) -> list[int]:
-    """1, an odd number, and the largest."""
+    """1, an odd number, and all crops."""
     return sorted({size for size in (1, 3, count) if size <= min(count, most)} | {min(count, most)})
 
 

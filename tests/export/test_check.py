@@ -1,6 +1,7 @@
 """The comparison: equal networks pass in every mode, results that are wrong, missing or invented do not."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -88,6 +89,19 @@ def test_the_same_network_passes(network: Make, crops: np.ndarray, mode: str) ->
 def test_bfloat16_is_further_than_float32(network: Make, expected: Expected, mode: str) -> None:
     found = check(backend(build_graph(network(), mode=mode)), expected)["shift_max_px"]
     assert (found < 1e-3) == (mode == "float32")
+
+
+def test_the_largest_batch_of_a_file_is_tried(network: Make, crops: np.ndarray) -> None:
+    expected = expectation(network, crops, "float32")
+    made = backend(build_graph(network()))
+    made.spec = replace(made.spec, format="pt2", batch_range=(1, 9))
+    report = check(made, expected)
+    assert report["passed"] and report["batches"] == [1, 3, 6, 9]
+    run = made.run
+    made.run = lambda pixels: {n: v if len(v) < 9 else np.roll(v, 1, axis=0) for n, v in run(pixels).items()}
+    assert not check(made, expected)["passed"]
+    made.spec = replace(made.spec, batch_range=(1, 10**6))
+    assert check(made, expected)["batches"] == [1, 3, 6], "that would take long"
 
 
 class Changed(EagerBackend):
