@@ -80,6 +80,7 @@ def mean_in_the_other_order(graph: PixelGraph) -> None:
 
 def other_color_order(graph: PixelGraph) -> None:
     graph.spec = replace(graph.spec, color_order="RGB" if graph.spec.color_order == "BGR" else "BGR")
+    graph.register_buffer("order", torch.tensor([2, 1, 0]), persistent=False)
 
 
 def coordinates_in_bfloat16(graph: PixelGraph) -> None:
