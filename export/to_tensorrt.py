@@ -21,13 +21,13 @@ from export.written import Calibration, Written
 from lite.artifact import sha256_of
 from lite.backends.artifact_file import release
 from lite.backends.devices import choose_device, device_tag
+from lite.backends.tensorrt_backend import INPUT, complaint, error_log
 from lite.errors import ConfigError, MissingExtraError, ModelError
 from lite.graph import PixelGraph
 
 if TYPE_CHECKING:
     from onnx import ModelProto
 
-INPUT = "pixels"
 LEAST_TENSORRT = (10, 0)  # the first with strongly typed networks, bfloat16 and 64-bit outputs
 LARGEST_WORKSPACE = 8 * 2**30
 
@@ -141,18 +141,7 @@ def build(onnx_path: Path, recipe: Recipe, input_hw: tuple[int, int], model: str
     """
     import tensorrt as trt
 
-    class Log(trt.ILogger):
-        """Keeps errors instead of printing them."""
-
-        def __init__(self) -> None:
-            trt.ILogger.__init__(self)
-            self.errors: list[str] = []
-
-        def log(self, severity: Any, message: str) -> None:
-            if severity in (trt.ILogger.Severity.INTERNAL_ERROR, trt.ILogger.Severity.ERROR):
-                self.errors.append(message)
-
-    log = Log()
+    log = error_log()
     builder = trt.Builder(log)
     network = builder.create_network(creation_flags(trt))
     parser = trt.OnnxParser(network, log)
@@ -191,13 +180,8 @@ def creation_flags(trt: Any) -> int:
 def _said(error: Any) -> str:
     """A parser's error with the operator it is about, where it says so."""
     node = error.node_name() if hasattr(error, "node_name") else ""
-    return _first_line(error.desc()) + (f" at {node}" if node else "")
+    return complaint([error.desc()]) + (f" at {node}" if node else "")
 
 
 def _gave_up(model: str, what: str, errors: list[str]) -> ModelError:
-    said = _first_line(errors[0]) if errors else "it does not say why"
-    return ModelError(f"{model}: TensorRT could not {what} ({said}); export it in another format")
-
-
-def _first_line(text: str) -> str:
-    return (text.strip().splitlines() or ["it does not say why"])[0].strip()
+    return ModelError(f"{model}: TensorRT could not {what} ({complaint(errors)}); export it in another format")

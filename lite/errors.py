@@ -56,3 +56,8 @@ class MissingExtraError(HpeLiteError):
 
     def __init__(self, package: str, extra: str, feature: str) -> None:
         super().__init__(f"{feature} needs {package}, which is not installed; run: pip install 'hpe-lite[{extra}]'")
+
+
+def first_line(problem: BaseException) -> str:
+    """What a library's error says in its first line, the name of its kind where it says nothing."""
+    return (str(problem).splitlines() or [type(problem).__name__])[0]

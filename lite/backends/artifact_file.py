@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
@@ -54,6 +56,22 @@ def release(version: str) -> tuple[int, int]:
         return int(major), int(minor)
     except ValueError:
         return (10**6, 0)
+
+
+@contextmanager
+def open_file(path: Path) -> Iterator[IO[bytes]]:
+    """The file, open for reading.
+
+    Raises:
+        ArtifactError: it cannot be opened, or read inside.
+    """
+    try:
+        with path.open("rb") as file:
+            yield file
+    except OSError as problem:
+        raise ArtifactError(
+            f"{path}: cannot be read ({problem.strerror}); check the file and its permissions"
+        ) from None
 
 
 def check_hash(file: IO[bytes], spec: ArtifactSpec, path: Path) -> None:
@@ -114,6 +132,22 @@ def check_inside(text: str | None, spec: ArtifactSpec, path: Path) -> None:
         raise ArtifactError(
             f"{path}: its JSON and its own description disagree about {names[:80]}; export the model again"
         )
+
+
+def check_same(found: dict[str, Any], wanted: dict[str, Any], path: Path) -> None:
+    """What a file has is what its JSON says, part by part.
+
+    Args:
+        found: of the file, with at least the parts of `wanted`. wanted: of the JSON.
+
+    Raises:
+        ArtifactError: a part differs.
+    """
+    for part, value in wanted.items():
+        if found[part] != value:
+            raise ArtifactError(
+                f"{path}: its JSON says {part} {value}, the file has {found[part]}; export the model again"
+            )
 
 
 def _changed(file: Path, path: Path) -> ArtifactError:

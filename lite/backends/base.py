@@ -7,10 +7,8 @@ from typing import Protocol
 import numpy as np
 
 from lite.artifact import ArtifactSpec
-from lite.errors import DeviceMemoryError, HpeLiteError, ModelError
-from lite.network import Network, empty_outputs
-
-__all__ = ["Backend", "check_pixels", "empty_outputs", "in_words"]
+from lite.errors import DeviceMemoryError, HpeLiteError, ModelError, first_line
+from lite.network import Network
 
 
 class Backend(Network, Protocol):
@@ -57,7 +55,7 @@ def in_words(spec: ArtifactSpec, runtime: str, count: int) -> Iterator[None]:
     except HpeLiteError:
         raise
     except Exception as problem:
-        first = (str(problem).splitlines() or [type(problem).__name__])[0][:200]
+        first = first_line(problem)[:200]
         if isinstance(problem, MemoryError) or "alloc" in first.lower() or "out of memory" in first.lower():
             raise DeviceMemoryError(
                 f"{spec.model}: {count} crops at once need more memory than there is; use a smaller batch size"

@@ -18,7 +18,7 @@ import torch
 from lite.artifact import ArtifactSpec
 from lite.backends.artifact_file import SPEC_KEY, check_hash, check_inside
 from lite.backends.devices import check_built_for
-from lite.errors import ArtifactError, UnsafeFileError
+from lite.errors import ArtifactError, UnsafeFileError, first_line
 from lite.trust import is_trusted
 
 
@@ -71,8 +71,9 @@ def load_package(file: IO[bytes], spec: ArtifactSpec, path: Path, device: torch.
             module = AOTICompiledModel(loader)
             found = module.get_metadata().get(SPEC_KEY)
         except Exception as problem:  # torch raises several kinds; all of them mean the file is not usable
-            first = (str(problem).splitlines() or [type(problem).__name__])[0]
-            raise ArtifactError(f"{path}: torch cannot load it ({first}); export the model again") from None
+            raise ArtifactError(
+                f"{path}: torch cannot load it ({first_line(problem)}); export the model again"
+            ) from None
     check_inside(found, spec, path)
     return module
 

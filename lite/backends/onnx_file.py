@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from lite.artifact import ArtifactSpec
-from lite.backends.artifact_file import SPEC_KEY, check_companions, check_hash, check_inside
+from lite.backends.artifact_file import SPEC_KEY, check_companions, check_hash, check_inside, open_file
 from lite.errors import ArtifactError, UnsafeFileError
 
 # What a runtime is handed as bytes, so that what it reads is what was looked through; larger ones by their path.
@@ -63,15 +63,10 @@ def vet_onnx(path: Path, spec: ArtifactSpec) -> bytes | str:
     if not path.is_file():
         raise ArtifactError(f"{path}: expected a file, found something else; {_REMEDY}")
     check_companions(spec, path)
-    try:
-        with path.open("rb") as file:
-            small = path.stat().st_size <= LARGEST_IN_MEMORY
-            data = file.read(LARGEST_IN_MEMORY) if small else mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-            check_hash(io.BytesIO(data) if small else file, spec, path)
-    except OSError as problem:
-        raise ArtifactError(
-            f"{path}: cannot be read ({problem.strerror}); check the file and its permissions"
-        ) from None
+    with open_file(path) as file:
+        small = path.stat().st_size <= LARGEST_IN_MEMORY
+        data = file.read(LARGEST_IN_MEMORY) if small else mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        check_hash(io.BytesIO(data) if small else file, spec, path)
     try:
         found = _read(memoryview(data), path.name)
     except (IndexError, ValueError) as problem:

@@ -9,9 +9,10 @@ import torch
 
 from lite.artifact import ArtifactSpec, read_spec
 from lite.backends.artifact_file import check_request
-from lite.backends.base import check_pixels, empty_outputs, in_words
+from lite.backends.base import check_pixels, in_words
 from lite.backends.onnx_file import vet_onnx
-from lite.errors import ArtifactError, ConfigError, MissingExtraError, UnsafeFileError
+from lite.errors import ArtifactError, ConfigError, MissingExtraError, UnsafeFileError, first_line
+from lite.network import empty_outputs
 
 # What `open(provider=...)` may be -> ONNX Runtime's name and what people read.
 PROVIDERS = {
@@ -101,10 +102,9 @@ def open(
     try:
         session = onnxruntime.InferenceSession(source, _options(onnxruntime, threads, provider or ""), chain)
     except Exception as problem:  # the runtime has a class of its own for each status
-        first = (str(problem).splitlines() or [type(problem).__name__])[0]
         raise ArtifactError(
-            f"{path}: ONNX Runtime {onnxruntime.__version__} cannot load it ({first[:300]}); update onnxruntime, or "
-            "export the model again in another mode"
+            f"{path}: ONNX Runtime {onnxruntime.__version__} cannot load it ({first_line(problem)[:300]}); update "
+            "onnxruntime, or export the model again in another mode"
         ) from None
     session.disable_fallback()  # a failing run would be repeated on the processor
     _check_provider(session, wanted, path)

@@ -20,11 +20,12 @@ import numpy as np
 import torch
 
 from lite.artifact import ArtifactSpec, read_spec
-from lite.backends.artifact_file import check_request, check_version
-from lite.backends.base import check_pixels, empty_outputs, in_words
+from lite.backends.artifact_file import check_request, check_same, check_version
+from lite.backends.base import check_pixels, in_words
 from lite.backends.devices import choose_device
 from lite.backends.openvino_parts import NETWORK, split, whole
 from lite.errors import ArtifactError, ConfigError, UnsafeFileError
+from lite.network import empty_outputs
 
 # Mode -> OpenVINO's name of the precision, and of the capability a processor needs for it.
 REDUCED = {"bfloat16": ("bf16", "BF16"), "float16": ("f16", "FP16")}
@@ -214,11 +215,7 @@ def _check_model(model: Any, spec: ArtifactSpec, path: Path) -> None:
     if spec.format == "openvino":
         wanted["batch range"] = tuple(spec.batch_range)
         found["batch range"] = None if batch is None else (batch.get_min_length(), batch.get_max_length())
-    for part, value in wanted.items():
-        if found[part] != value:
-            raise ArtifactError(
-                f"{path}: its JSON says {part} {value}, the file has {found[part]}; export the model again"
-            )
+    check_same(found, wanted, path)
     for node in model.get_ops():
         for output in node.outputs():
             dims = [dim.get_length() for dim in output.get_partial_shape() if dim.is_static]

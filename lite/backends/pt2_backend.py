@@ -7,7 +7,15 @@ import torch
 from torch.export.passes import move_to_device_pass
 
 from lite.artifact import ArtifactSpec, read_spec
-from lite.backends.artifact_file import SPEC_KEY, check_hash, check_inside, check_request, check_version
+from lite.backends.artifact_file import (
+    SPEC_KEY,
+    check_hash,
+    check_inside,
+    check_request,
+    check_same,
+    check_version,
+    open_file,
+)
 from lite.backends.compiled_package import is_compiled, load_package
 from lite.backends.cpu_bfloat16 import keep_memory, quicken_program
 from lite.backends.cpu_convolution import pack_program
@@ -16,7 +24,7 @@ from lite.backends.devices import choose_device
 from lite.backends.pt2_archive import vet_archive
 from lite.backends.side_by_side import SideBySide
 from lite.backends.torch_module import TorchModuleBackend
-from lite.errors import ArtifactError
+from lite.errors import ArtifactError, first_line
 
 TASK_OUTPUTS = {"pose": ["keypoints", "scores"], "detect": ["boxes", "scores", "labels"]}
 
@@ -68,15 +76,10 @@ def open(
     target = choose_device(device)
     if threads is not None:
         torch.set_num_threads(threads)
-    try:
-        with path.open("rb") as file:
-            if is_compiled(file):
-                return CompiledBackend(load_package(file, spec, path, target, trust), spec, target)
-            program, inside = _load(file, spec, path, trust)
-    except OSError as problem:
-        raise ArtifactError(
-            f"{path}: cannot be read ({problem.strerror}); check the file and its permissions"
-        ) from None
+    with open_file(path) as file:
+        if is_compiled(file):
+            return CompiledBackend(load_package(file, spec, path, target, trust), spec, target)
+        program, inside = _load(file, spec, path, trust)
     _check_program(program, spec, path)
     check_inside(inside, spec, path)
     if target.type != "cpu":
@@ -93,8 +96,9 @@ def _load(file: IO[bytes], spec: ArtifactSpec, path: Path, trust: bool) -> tuple
         extra = {f"{SPEC_KEY}.json": ""}
         return torch.export.load(file, extra_files=extra), extra[f"{SPEC_KEY}.json"]
     except Exception as problem:  # torch raises a dozen kinds here; all of them mean the file is not usable
-        first = (str(problem).splitlines() or [type(problem).__name__])[0]
-        raise ArtifactError(f"{path}: torch cannot load it ({first}); export the model again") from problem
+        raise ArtifactError(
+            f"{path}: torch cannot load it ({first_line(problem)}); export the model again"
+        ) from problem
 
 
 def _check_program(program: torch.export.ExportedProgram, spec: ArtifactSpec, path: Path) -> None:
@@ -105,11 +109,7 @@ def _check_program(program: torch.export.ExportedProgram, spec: ArtifactSpec, pa
         raise ArtifactError(
             f"{path}: expected tensors in and out and a range of batches, found another program; export the model again"
         ) from None
-    for part, value in wanted.items():
-        if found[part] != value:
-            raise ArtifactError(
-                f"{path}: its JSON says {part} {value}, the file has {found[part]}; export the model again"
-            )
+    check_same(found, wanted, path)
 
 
 def _parts(program: torch.export.ExportedProgram, spec: ArtifactSpec) -> tuple[dict[str, Any], dict[str, Any]]:

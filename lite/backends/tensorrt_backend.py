@@ -3,7 +3,7 @@
 Engine files are machine code: one is opened only when its hash is in the user's trust file, or with `--trust`.
 """
 
-import hashlib
+import io
 import threading
 from pathlib import Path
 from typing import Any
@@ -13,11 +13,12 @@ import torch
 from torch.cuda import device as on_gpu
 
 from lite.artifact import ArtifactSpec, read_spec
-from lite.backends.artifact_file import check_hash, check_request
-from lite.backends.base import check_pixels, empty_outputs
+from lite.backends.artifact_file import check_hash, check_request, open_file
+from lite.backends.base import check_pixels
 from lite.backends.devices import check_built_for, choose_device
 from lite.backends.transfer import Transfer
 from lite.errors import ArtifactError, ConfigError, MissingExtraError, ModelError, UnsafeFileError
+from lite.network import empty_outputs
 from lite.trust import is_trusted
 
 INPUT = "pixels"
@@ -140,18 +141,10 @@ def read_trusted(path: Path, spec: ArtifactSpec, trust: bool) -> bytes:
         ArtifactError: it cannot be read, or is not the file its JSON was written for.
         UnsafeFileError: this installation did not build it, and `trust` is not given.
     """
-    try:
-        with path.open("rb") as file:
-            check_hash(file, spec, path)
-            data = file.read()
-    except OSError as problem:
-        raise ArtifactError(
-            f"{path}: cannot be read ({problem.strerror}); check the file and its permissions"
-        ) from None
-    sha256 = hashlib.sha256(data).hexdigest()
-    if sha256 != spec.sha256:
-        raise ArtifactError(f"{path}: it changed while it was read; open it again")
-    if not trust and not is_trusted(sha256):
+    with open_file(path) as file:
+        data = file.read()
+    check_hash(io.BytesIO(data), spec, path)
+    if not trust and not is_trusted(spec.sha256):
         raise UnsafeFileError(
             f"{path}: a TensorRT engine file is machine code and this installation did not build it; export the model "
             "here, or pass --trust if you know where it comes from"
@@ -167,9 +160,19 @@ def deserialize(data: bytes, path: Path, device: torch.device) -> Any:
     """
     import tensorrt as trt
 
-    class Log(trt.ILogger):
-        """Keeps errors instead of printing them."""
+    log = error_log()
+    with on_gpu(device):
+        engine = trt.Runtime(log).deserialize_cuda_engine(data)
+    if engine is None:
+        raise ArtifactError(f"{path}: TensorRT cannot load it ({complaint(log.errors)}); export the model again")
+    return engine
 
+
+def error_log() -> Any:
+    """A TensorRT logger that keeps errors, in `errors`, instead of printing them."""
+    import tensorrt as trt
+
+    class Log(trt.ILogger):
         def __init__(self) -> None:
             trt.ILogger.__init__(self)
             self.errors: list[str] = []
@@ -178,13 +181,13 @@ def deserialize(data: bytes, path: Path, device: torch.device) -> Any:
             if severity in (trt.ILogger.Severity.INTERNAL_ERROR, trt.ILogger.Severity.ERROR):
                 self.errors.append(message)
 
-    log = Log()
-    with on_gpu(device):
-        engine = trt.Runtime(log).deserialize_cuda_engine(data)
-    if engine is None:
-        said = (log.errors[0].strip().splitlines() or [""])[0] if log.errors else "it does not say why"
-        raise ArtifactError(f"{path}: TensorRT cannot load it ({said}); export the model again")
-    return engine
+    return Log()
+
+
+def complaint(errors: list[str]) -> str:
+    """The first line of the first error."""
+    lines = errors[0].strip().splitlines() if errors else []
+    return lines[0].strip() if lines else "it does not say why"
 
 
 def check_engine(engine: Any, spec: ArtifactSpec, path: Path) -> None:

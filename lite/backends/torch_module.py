@@ -8,11 +8,12 @@ import torch
 from torch import nn
 
 from lite.artifact import ArtifactSpec
-from lite.backends.base import check_pixels, empty_outputs
+from lite.backends.base import check_pixels
 from lite.backends.cuda_graphs import CudaGraphs, graph_limit
 from lite.backends.devices import exact_float32
 from lite.backends.transfer import Transfer
-from lite.errors import DeviceMemoryError
+from lite.errors import DeviceMemoryError, first_line
+from lite.network import empty_outputs
 
 
 class TorchModuleBackend:
@@ -60,8 +61,7 @@ class TorchModuleBackend:
         except DeviceMemoryError:
             raise
         except RuntimeError as problem:  # what torch raises when a call cannot be recorded
-            first = (str(problem).splitlines() or [type(problem).__name__])[0]
-            self.describe = f"{self._describe}, without CUDA graphs ({first})"
+            self.describe = f"{self._describe}, without CUDA graphs ({first_line(problem)})"
         else:
             self._call, self.describe = graphs, f"{self._describe}, CUDA graphs up to batch {limit}"
 
