@@ -31,6 +31,8 @@ BOUNDS = (
     ("person_label", 0, 2**16),
     ("crop.padding", 0.1, 10),
     ("letterbox.fill", 0, 255),
+    ("frame.short_side", 1, 2**14),
+    ("frame.multiple", 1, 2**10),
 )
 Task = Literal["detect", "pose", "pose-bottom-up", "segment", "classify", "features"]
 Mode = Literal["float32", "float16", "bfloat16", "int8"]
@@ -53,6 +55,22 @@ class LetterboxRule:
 
 
 @dataclass(frozen=True, kw_only=True)
+class FrameRule:
+    """How a whole frame becomes the network's input, where no box is cut out.
+
+    Attributes:
+        kind: "stretch" (to the input size, aspect lost), "center-crop" (the short side to `short_side`, then the middle
+            of the input size) or "short-side" (the short side to that of the input size, the long side as the aspect
+            asks and up to a whole `multiple`, so that the input size varies).
+        short_side: px, for "center-crop". multiple: px, for "short-side".
+    """
+
+    kind: Literal["stretch", "center-crop", "short-side"]
+    short_side: int = 256
+    multiple: int = 64
+
+
+@dataclass(frozen=True, kw_only=True)
 class OutputSpec:
     """One output tensor; in `shape` the first axis is the batch and is written "N"."""
 
@@ -72,10 +90,12 @@ class ArtifactSpec:
         input_hw: (h, w) of the crop or canvas, px.
         color_order: channel order the network was trained with; pixels are always handed over as RGB.
         mean, std: per channel in `color_order`, on the 0..255 scale.
-        crop: set for top-down networks. letterbox: set for detectors.
+        crop: set for networks that take boxes. letterbox: set for detectors. frame: set for networks that take whole
+            frames; segmentation networks have it beside `crop` and take either.
         outputs: what the pixel graph returns.
         codec: name of the codec in `lite.codecs.CODECS` under "name", its constructor arguments beside it.
         skeleton: name of a file in `lite/skeletons` (pose). labels: class names in order (detect, segment, classify).
+        palette: RGB of each label (segment). label_swaps: pairs of labels that a mirrored picture swaps (segment).
         person_label: the class that counts as a person (detect).
         flip_test: whether the graph averages with the mirrored crop.
         flops: floating-point operations of the network for one crop, two for each multiply-add, a flip test included.
@@ -101,10 +121,13 @@ class ArtifactSpec:
     input_dtype: Literal["uint8"] = "uint8"
     crop: CropRule | None = None
     letterbox: LetterboxRule | None = None
+    frame: FrameRule | None = None
     outputs: tuple[OutputSpec, ...] = ()
     codec: dict[str, Any] = field(default_factory=dict)
     skeleton: str | None = None
     labels: tuple[str, ...] = ()
+    palette: tuple[tuple[int, int, int], ...] = ()
+    label_swaps: tuple[tuple[int, int], ...] = ()
     person_label: int = 0
     flip_test: bool = False
     flops: int | None = None
@@ -149,6 +172,10 @@ def spec_from_dict(values: dict[str, Any], origin: str) -> ArtifactSpec:
                 raise ValueError(f"{name}: expected {least} to {most}, found {list(numbers)}")
         if spec.batch_range[0] > spec.batch_range[1]:
             raise ValueError(f"batch_range: expected the smaller first, found {list(spec.batch_range)}")
+        if not all(0 <= level <= 255 for color in spec.palette for level in color):
+            raise ValueError("palette: expected levels from 0 to 255, found others")
+        if not all(0 <= label < len(spec.labels) for pair in spec.label_swaps for label in pair):
+            raise ValueError(f"label_swaps: expected labels below {len(spec.labels)}, found others")
         if spec.skeleton is not None and spec.skeleton not in list_skeletons():
             raise ValueError(f"skeleton: expected one of {', '.join(list_skeletons())}, found {spec.skeleton[:40]!r}")
         if not isinstance(spec.codec.get("name", ""), str) or not _all_small(spec.codec):

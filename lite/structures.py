@@ -127,6 +127,61 @@ class Poses:
         return len(self.boxes)
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Segments:
+    """Class labels of whole frames or of the boxes in them.
+
+    Attributes:
+        labels: P arrays (h, w) uint8, class of every frame pixel inside the box of the same place.
+        boxes: (P, 4) int64 xyxy, px of the frame, inside it; x2 and y2 are one past the last pixel.
+        detections: (P,) int64, position among the detections the crops were cut from; -1 for a whole frame.
+        scores: (P,) float32, detection scores; 1 for a whole frame.
+        frame_of: (P,) int64, position in the frame batch, ascending.
+    """
+
+    labels: tuple[np.ndarray, ...]
+    boxes: np.ndarray
+    detections: np.ndarray
+    scores: np.ndarray
+    frame_of: np.ndarray
+
+    def __post_init__(self) -> None:
+        p = len(self.labels)
+        _expect("Segments.boxes", self.boxes, (p, 4), np.int64)
+        _expect("Segments.detections", self.detections, (p,), np.int64)
+        _expect("Segments.scores", self.scores, (p,), np.float32)
+        _expect("Segments.frame_of", self.frame_of, (p,), np.int64)
+        for labels, (x1, y1, x2, y2) in zip(self.labels, self.boxes.tolist()):
+            _expect("Segments.labels", labels, (y2 - y1, x2 - x1), np.uint8)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Classes:
+    """The likeliest classes of frames.
+
+    Attributes:
+        labels: (N, n) int64, class ids, likeliest first.
+        scores: (N, n) float32, probabilities 0..1.
+        frame_of: (N,) int64, position in the frame batch, ascending.
+    """
+
+    labels: np.ndarray
+    scores: np.ndarray
+    frame_of: np.ndarray
+
+    def __post_init__(self) -> None:
+        n = len(self.frame_of)
+        _expect("Classes.labels", self.labels, (n, None), np.int64)
+        _expect("Classes.scores", self.scores, (n, self.labels.shape[1]), np.float32)
+        _expect("Classes.frame_of", self.frame_of, (n,), np.int64)
+
+    def __len__(self) -> int:
+        return len(self.frame_of)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Record:
     """The result of one frame in plain Python, ready for JSON.
@@ -137,7 +192,10 @@ class Record:
         time_s: presentation time in a video; None for stills.
         size_hw: (H, W) of the frame in px; None when it could not be read.
         people: one dict a person, best detection first: `keypoints` [[x, y], ...] px of the frame, `keypoint_scores`
-            [...], `bbox` [[x1, y1, x2, y2]], `bbox_score`. Empty when nobody is there.
+            [...], `bbox` [[x1, y1, x2, y2]], `bbox_score`. Empty when nobody is there. With a segmentation network also
+            `areas` (class name -> px of the frame), without a keypoint network no keypoints.
+        areas: class name -> px of the frame, classes that occur; None without a segmentation network.
+        classes: one dict a class, likeliest first: `label`, `name`, `score`; None without a classification network.
         error: why the frame could not be processed; None when all went well.
         schema: version of this layout.
     """
@@ -147,5 +205,7 @@ class Record:
     time_s: float | None = None
     size_hw: tuple[int, int] | None = None
     people: list[dict[str, Any]] = field(default_factory=list)
+    areas: dict[str, int] | None = None
+    classes: list[dict[str, Any]] | None = None
     error: str | None = None
     schema: str = RECORD_SCHEMA

@@ -1,0 +1,41 @@
+"""The rows of Sapiens networks in the zoo. Importing this loads no torch."""
+
+from lite.models.rows import ZooRow, lazily
+
+_SAPIENS_17 = "huggingface.co/noahcao/sapiens-pose-coco"
+_SAPIENS_308 = "huggingface.co/facebook/sapiens"
+# (size, skeleton) -> file as published, source, accuracy with detector boxes and flip test
+_SAPIENS = {
+    ("0.3b", "coco17"): ("coco_best_coco_AP_796", _SAPIENS_17, {"AP": 79.6, "AR": 83.6}),
+    ("0.6b", "coco17"): ("coco_best_coco_AP_812", _SAPIENS_17, {"AP": 81.2, "AR": 84.9}),
+    ("1b", "coco17"): ("coco_best_coco_AP_821", _SAPIENS_17, {"AP": 82.1, "AR": 85.9}),
+    ("2b", "coco17"): ("coco_best_coco_AP_822", _SAPIENS_17, {"AP": 82.2, "AR": 86.0}),
+    ("0.3b", "wholebody133"): ("coco_wholebody_best_coco_wholebody_AP_620", _SAPIENS_17, {"AP": 62.0, "AR": 69.4}),
+    ("0.6b", "wholebody133"): ("coco_wholebody_best_coco_wholebody_AP_695", _SAPIENS_17, {"AP": 69.5, "AR": 76.3}),
+    ("1b", "wholebody133"): ("coco_wholebody_best_coco_wholebody_AP_727", _SAPIENS_17, {"AP": 72.7, "AR": 79.2}),
+    ("2b", "wholebody133"): ("coco_wholebody_best_coco_wholebody_AP_745", _SAPIENS_17, {"AP": 74.4, "AR": 81.0}),
+    ("0.3b", "goliath308"): ("goliath_best_goliath_AP_573", _SAPIENS_308, {"AP": 57.3}),
+    ("0.6b", "goliath308"): ("goliath_best_goliath_AP_609", _SAPIENS_308, {"AP": 60.9}),
+    ("1b", "goliath308"): ("goliath_best_goliath_AP_639", _SAPIENS_308, {"AP": 63.9}),
+    ("2b", "goliath308"): (None, "no file of this size is published", {}),
+}
+
+
+def _sapiens_rows() -> list[ZooRow]:
+    return [
+        ZooRow(
+            name=f"sapiens-{size}-{skeleton}",
+            task="pose",
+            family="sapiens",
+            size=size,
+            licence="CC-BY-NC-4.0",
+            source=source,
+            weights=f"sapiens_{size}_{file}.pth" if file else None,
+            accuracy=accuracy,
+            build=lazily("lite.models.sapiens:sapiens", size, skeleton),
+        )
+        for (size, skeleton), (file, source, accuracy) in _SAPIENS.items()
+    ]
+
+
+ZOO_ROWS = _sapiens_rows()
