@@ -10,6 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
+from lite.models.places import Place
+
 if TYPE_CHECKING:
     from torch import nn
 
@@ -30,6 +32,7 @@ class ZooRow:
         source: where the weights come from.
         accuracy: published numbers, metric -> value.
         default: whether the weights come with this package.
+        place: where the weights can be downloaded; None when they cannot. Set by `lite.models.zoo`.
         build: gives a network of this row with random weights and its `.spec`.
     """
 
@@ -43,6 +46,7 @@ class ZooRow:
     weights: str | None = None
     accuracy: dict[str, float] = field(default_factory=dict)
     default: bool = False
+    place: Place | None = None
 
 
 def lazily(dotted: str, *args: object, **kwargs: object) -> Callable[[], nn.Module]:

@@ -1,6 +1,9 @@
 """The zoo: every model that can be asked for by name. Importing it loads no torch; a row's `build` does."""
 
+from dataclasses import replace
+
 from lite.models.lite_hrnet_rows import ZOO_ROWS as LITE_HRNET_ROWS
+from lite.models.places import PLACES
 from lite.models.rows import ZooRow
 from lite.models.rtmdet_rows import ZOO_ROWS as RTMDET_ROWS
 from lite.models.sapiens_rows import ZOO_ROWS as SAPIENS_ROWS
@@ -12,8 +15,14 @@ def _by_name(*groups: list[ZooRow]) -> dict[str, ZooRow]:
     for row in (row for group in groups for row in group):
         if row.name in zoo:
             raise ValueError(f"two zoo rows are named {row.name}")
-        zoo[row.name] = row
+        zoo[row.name] = _placed(row)
     return zoo
+
+
+def _placed(row: ZooRow) -> ZooRow:
+    """The row with its place, and with the name its file has after a download where the row names none."""
+    place = PLACES.get(row.name)
+    return row if place is None else replace(row, place=place, weights=row.weights or place.stored_name)
 
 
 ZOO: dict[str, ZooRow] = _by_name(LITE_HRNET_ROWS, RTMDET_ROWS, SAPIENS_ROWS, VITPOSE_ROWS)
