@@ -14,6 +14,7 @@ PLACES = {
     "lite.structures": ("words", "words"),
     "lite.geometry": ("words", "words"),
     "lite.skeletons": ("words", "words"),
+    "lite.label_sets": ("words", "words"),
     "lite.artifact": ("facts", "facts"),
     "lite.config": ("facts", "facts"),
     "lite.trust": ("facts", "facts"),
