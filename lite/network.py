@@ -6,6 +6,8 @@ import numpy as np
 
 from lite.artifact import ArtifactSpec
 
+LONGEST_SIDE_PX = 2048  # of an input whose size varies; longer frames are made smaller
+
 
 class Network(Protocol):
     """Runs crops or canvases.
@@ -22,5 +24,13 @@ class Network(Protocol):
 
 
 def empty_outputs(spec: ArtifactSpec) -> dict[str, np.ndarray]:
-    """The outputs of no crops at all; runtimes disagree about batch 0, so none is asked."""
-    return {output.name: np.zeros((0, *output.shape[1:]), dtype=output.dtype) for output in spec.outputs}
+    """The outputs of no crops at all; runtimes disagree about batch 0, so none is asked. Sides that vary are 0."""
+    return {
+        output.name: np.zeros([side if isinstance(side, int) else 0 for side in ("N", *output.shape[1:])], output.dtype)
+        for output in spec.outputs
+    }
+
+
+def any_size(spec: ArtifactSpec) -> bool:
+    """Whether the input size varies with the frame; then both sides are whole multiples of `spec.frame.multiple`."""
+    return spec.frame is not None and spec.frame.kind == "short-side"

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from lite.artifact import ArtifactSpec, sha256_of
+from lite.artifact import ArtifactSpec, sha256_of, spec_from_dict
 from lite.errors import ArtifactError, ConfigError
 
 SPEC_KEY = "hpe_lite_spec"  # in the file: the spec as JSON, but for what is only known afterwards
@@ -119,18 +119,18 @@ def check_inside(text: str | None, spec: ArtifactSpec, path: Path) -> None:
         ArtifactError: they disagree, or the file says nothing.
     """
     try:
-        inside = json.loads(text or "")
-        beside = embedded_spec(spec)
-        both = inside.keys() & beside.keys()
-        wrong = sorted(name for name in inside | beside if name not in both or inside[name] != beside[name])
-    except (ValueError, TypeError, AttributeError, RecursionError):
+        inside = embedded_spec(
+            spec_from_dict(json.loads(text or ""), path.name)
+        )  # fields it is too old for: as not set
+    except (ArtifactError, ValueError, RecursionError):
         raise ArtifactError(
             f"{path}: expected the model's description inside, found none; export the model again"
         ) from None
+    beside = embedded_spec(spec)
+    wrong = sorted(name for name in beside if inside[name] != beside[name])
     if wrong:
-        names = ", ".join(name if name in beside else ascii(name) for name in wrong)
         raise ArtifactError(
-            f"{path}: its JSON and its own description disagree about {names[:80]}; export the model again"
+            f"{path}: its JSON and its own description disagree about {', '.join(wrong)[:80]}; export the model again"
         )
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from lite.artifact import ArtifactSpec
 from lite.errors import DeviceMemoryError, HpeLiteError, ModelError, first_line
-from lite.network import Network
+from lite.network import LONGEST_SIDE_PX, Network, any_size
 
 
 class Backend(Network, Protocol):
@@ -34,9 +34,18 @@ def check_pixels(spec: ArtifactSpec, pixels: np.ndarray) -> None:
         ModelError: wrong size, layout or dtype, or more crops than the file accepts.
     """
     height, width = spec.input_hw
-    if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[1:] != (height, width, 3):
+    fits = pixels.dtype == np.uint8 and pixels.ndim == 4 and pixels.shape[3] == 3
+    if any_size(spec):
+        wanted = f"(B, h, w, 3) with h and w from {min(height, width)} to {LONGEST_SIDE_PX} in steps of "
+        wanted += str(spec.frame.multiple)
+        fits = fits and all(side % spec.frame.multiple == 0 for side in pixels.shape[1:3])
+        fits = fits and min(height, width) <= min(pixels.shape[1:3]) and max(pixels.shape[1:3]) <= LONGEST_SIDE_PX
+    else:
+        wanted = f"(B, {height}, {width}, 3)"
+        fits = fits and pixels.shape[1:3] == (height, width)
+    if not fits:
         found = f"{tuple(pixels.shape)} {pixels.dtype.name}"
-        raise ModelError(f"{spec.model}: expected pixels (B, {height}, {width}, 3) uint8, found {found}")
+        raise ModelError(f"{spec.model}: expected pixels {wanted} uint8, found {found}")
     most = spec.batch_range[1]
     if len(pixels) > most:
         raise ModelError(f"{spec.model}: at most {most} crops at once, found {len(pixels)}; use a smaller batch size")

@@ -22,15 +22,14 @@ def planar(maps: Tensor) -> Tensor:
 
 
 class PlanarMaps(nn.Module):
-    """A network whose heatmaps come out map by map."""
+    """A network whose maps come out map by map."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network = network
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
-        raw = self.network(x)
-        return {**raw, "heatmaps": planar(raw["heatmaps"])}
+        return {name: planar(maps) if maps.ndim == 4 else maps for name, maps in self.network(x).items()}
 
 
 class _Planar(nn.Module):

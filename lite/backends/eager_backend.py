@@ -140,6 +140,6 @@ def open(
         keep_memory()
         if chosen == "bfloat16":
             packed = quicken(graph.network)
-        if graph.spec.task == "pose":
+        if graph.spec.task != "detect":
             graph.network = PlanarMaps(graph.network)
     return EagerBackend(graph, target, why, side_by_side=packed > 0 and SideBySide.suits(graph.spec))

@@ -1,11 +1,13 @@
 """What the eager and the pt2 backend share: a torch module from pixels to named outputs, run on arrays."""
 
 import threading
+from collections.abc import Callable
 from contextlib import nullcontext
+from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from lite.artifact import ArtifactSpec
 from lite.backends.base import check_pixels
@@ -13,7 +15,12 @@ from lite.backends.cuda_graphs import CudaGraphs, graph_limit
 from lite.backends.devices import exact_float32
 from lite.backends.transfer import Transfer
 from lite.errors import DeviceMemoryError, first_line
-from lite.network import empty_outputs
+from lite.network import any_size, empty_outputs
+
+
+def _kept(outputs: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Copies on a GPU, where a recorded graph writes its outputs to the same place every time."""
+    return {name: value.clone() if value.is_cuda else value for name, value in outputs.items()}
 
 
 class TorchModuleBackend:
@@ -40,7 +47,7 @@ class TorchModuleBackend:
             self._lock = threading.Lock()  # there is one stream, and one of each recorded graph
         self._transfer = Transfer(device)
         if device.type == "cuda":
-            self.use_graphs(graph_limit(spec) if graphs else 0)
+            self.use_graphs(graph_limit(spec) if graphs and not any_size(spec) else 0)
 
     @torch.inference_mode()
     def use_graphs(self, limit: int) -> None:
@@ -73,12 +80,21 @@ class TorchModuleBackend:
             ModelError: crops of another size, or too many for the file.
             DeviceMemoryError: too many for the device's memory.
         """
-        check_pixels(self.spec, pixels)
         if len(pixels) == 0:
+            check_pixels(self.spec, pixels)
             return empty_outputs(self.spec)
+        return self._run(pixels, self._transfer.take)
+
+    @torch.inference_mode()
+    def run_tensors(self, pixels: np.ndarray) -> dict[str, Tensor]:
+        """As `run`, for at least one crop, with the outputs left on the device."""
+        return self._run(pixels, _kept)
+
+    def _run(self, pixels: np.ndarray, take: Callable[[dict[str, Tensor]], Any]) -> Any:
+        check_pixels(self.spec, pixels)
         staged = self._transfer.stage(pixels)  # before the lock: while the device works on another thread's batch
         with self._lock, self._transfer.in_use(self.spec, len(pixels)):
-            return self._transfer.take(self._call(self._transfer.give(staged)))
+            return take(self._call(self._transfer.give(staged)))
 
     def close(self) -> None:
         """Drop the module, and what was recorded of it."""

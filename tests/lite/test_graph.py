@@ -139,6 +139,6 @@ def test_a_flip_test_needs_pairs_and_heatmaps() -> None:
 
 
 def test_tasks_that_have_no_graph_are_refused() -> None:
-    spec = ArtifactSpec(task="segment", model="x", input_hw=(32, 32), mean=(0.0,) * 3, std=(1.0,) * 3)
+    spec = ArtifactSpec(task="features", model="x", input_hw=(32, 32), mean=(0.0,) * 3, std=(1.0,) * 3)
     with pytest.raises(ModelError, match="segment"):
         PixelGraph(nn.Identity(), None, spec)

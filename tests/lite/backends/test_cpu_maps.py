@@ -50,8 +50,10 @@ def test_in_a_program(monkeypatch) -> None:
 
 def test_around_a_network() -> None:
     network = nn.Module()
-    network.forward = lambda x: {"heatmaps": x, "other": x}
+    numbers = torch.ones(2, 3)
+    network.forward = lambda x: {"heatmaps": x, "tags": x, "other": numbers}
     x = torch.randn(2, 3, 8, 6).to(memory_format=torch.channels_last)
     raw = PlanarMaps(network)(x)
     assert torch.equal(raw["heatmaps"], x) and raw["heatmaps"].is_contiguous()
-    assert raw["other"] is x
+    assert torch.equal(raw["tags"], x) and raw["tags"].is_contiguous()
+    assert raw["other"] is numbers
