@@ -3,6 +3,7 @@
 `read_state_dict` gives tensors and what the file says about itself, `load_network` an eval-mode module with `.spec`.
 """
 
+import hashlib
 import json
 import os
 from collections.abc import Callable, Mapping
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 from lite.artifact import sha256_of, spec_from_dict
 from lite.errors import CheckpointError
 from lite.models.find import find_weights, find_zoo_weights, resolve_model, zoo_row
+from lite.models.hugging_face import INDEX_SUFFIX, config_hints, shards
 from lite.models.pickle_machine import Foreign, TensorRef
 from lite.models.program_weights import program_kind, read_program
 from lite.models.strict import shape_differences
@@ -29,6 +31,7 @@ __all__ = [
 
 # Family -> module, whether tensors are of this family, network from tensors. Imported when a file is opened.
 FAMILIES: dict[str, tuple[str, str, str]] = {
+    "hrnet": ("lite.models.hrnet_family", "match_hrnet", "hrnet_from_state_dict"),
     "lite-hrnet": ("lite.models.lite_hrnet", "match_lite_hrnet", "lite_hrnet_from_state_dict"),
     "rtmdet": ("lite.models.rtmdet", "match_rtmdet", "rtmdet_from_state_dict"),
     "sapiens": ("lite.models.sapiens", "match_sapiens", "sapiens_from_state_dict"),
@@ -36,10 +39,13 @@ FAMILIES: dict[str, tuple[str, str, str]] = {
 }
 TASKS = {"lite-hrnet": "pose", "rtmdet": "detect"}  # families that take their whole spec from the file
 ALSO = {"vitpose": ("hap",)}  # zoo families whose networks are those of another family
+JOINT = ("vitpose",)  # families with files for several data sets, of which one is chosen
 # What `save_network` stores beside the tensors: the spec, and what the tensors do not show (number of heads).
 SPEC_KEY = "hpe_lite_spec"
 HINTS_KEY = "hpe_lite_hints"
 WRAPPERS = ("state_dict", "model", "module")
+# What trainers and compilers put before every name of a network.
+PREFIXES = ("module.", "_orig_mod.", "net.")
 
 
 def load_network(
@@ -47,15 +53,19 @@ def load_network(
     model: str | None = None,
     trust: bool = False,
     input_hw: tuple[int, int] | None = None,
+    dataset: str | int | None = None,
 ) -> nn.Module:
     """The network a weights file holds, built at the sizes its tensors show, strictly loaded, in eval mode.
 
     Args:
-        path: checkpoint file, or a zoo name whose weights are in the search folders; None means `model`.
+        path: checkpoint file, folder as transformers writes it, or a zoo name whose weights are in the search folders;
+            None means `model`.
         model: zoo name the file is expected to be; decides what tensors cannot show.
         trust: read files that name unknown classes, and TorchScript archives. Even then nothing in them is imported,
             called or run.
         input_hw: (h, w) in px; position embeddings are resized to it. None: the size the file was trained at.
+        dataset: which data set of a file for several: its name ("mpii16") or its position. None: the one the model's
+            name ends in, else the first.
 
     Returns:
         Module with `forward(x (B, 3, h, w) normalised float32) -> dict` of raw outputs and `.spec: ArtifactSpec`.
@@ -85,8 +95,14 @@ def load_network(
         raise CheckpointError(
             f"{path}: expected the weights of {expected.name}, found a {family} network; name the right model or file"
         )
+    if dataset is not None and family not in JOINT:
+        raise CheckpointError(
+            f"{path}: expected a network of {', '.join(JOINT)} to choose data set {dataset!r} of, found {family}; "
+            "leave the data set out"
+        )
     try:
-        network = build(state, meta, expected.name if expected else None, input_hw)
+        choice = {} if dataset is None else {"dataset": dataset}
+        network = build(state, meta, expected.name if expected else None, input_hw, **choice)
     except CheckpointError as problem:
         raise CheckpointError(f"{path}: {problem}") from problem
     if stored is not None and stored.task != TASKS.get(family, network.spec.task):
@@ -97,8 +113,17 @@ def load_network(
         network.spec = stored if expected is None else replace(stored, model=expected.name)
     if expected is not None:
         _check_is(network, expected.name, path)
-    network.spec = replace(network.spec, source_sha256=sha256_of(path))
+    network.spec = replace(network.spec, source_sha256=weights_sha256(path))
     return network.eval()
+
+
+def weights_sha256(path: str | Path) -> str:
+    """Hex digest of a weights file; of a list of files, that of its own digest and theirs, one a line."""
+    path = Path(path)
+    if not path.name.endswith(INDEX_SUFFIX):
+        return sha256_of(path)
+    digests = "\n".join(sha256_of(part) for part in (path, *shards(path)))
+    return hashlib.sha256(digests.encode()).hexdigest()
 
 
 def family_of(state: Mapping[str, Tensor], path: str | Path) -> tuple[str, Callable[..., nn.Module]]:
@@ -119,12 +144,13 @@ def family_of(state: Mapping[str, Tensor], path: str | Path) -> tuple[str, Calla
 
 
 def _check_hints(hints: Any, path: Path) -> None:
-    """What a file says its tensors do not show is a few counts."""
-    counts = (
-        [n for value in hints.values() for n in (value if isinstance(value, list) else [value])]
-        if (isinstance(hints, dict))
-        else [None]
-    )
+    """What a file says its tensors do not show is a few counts, and the epsilon of the norms."""
+    counts = [None]
+    if isinstance(hints, dict):
+        others = [value for name, value in hints.items() if name != "layer_norm_eps"]
+        counts = [n for value in others for n in (value if isinstance(value, list) else [value])]
+        eps = hints.get("layer_norm_eps", 1e-6)
+        counts += [1 if type(eps) is float and 0 < eps < 1 else None]
     if not all(type(n) is int and 0 < n < 2**16 for n in counts):
         raise CheckpointError(f"{path}: expected counts in its {HINTS_KEY}, found something else; save it again")
 
@@ -142,11 +168,12 @@ def _check_is(network: nn.Module, name: str, path: Path) -> None:
 def read_state_dict(path: str | Path, trust: bool = False) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Tensors of a weights file, and what it says about itself. Runs no code, whatever the file holds.
 
-    Tensors are mapped from the file, not copied. A leading `module.` of data-parallel training is stripped; averaged
-    copies (`ema_`) are left behind, as the published practice is to swap them in before saving.
+    Tensors are mapped from the file, not copied. Names lose a leading `module.` of data-parallel training, and
+    `PREFIXES` that every name begins with; averaged copies (`ema_`) are left behind, as the published practice is to
+    swap them in before saving.
 
     Args:
-        path: `.pth` (zip or legacy), `.safetensors`, or a `.pt2` of others (TorchScript or exported program, of which
+        path: `.pth` (zip or legacy), `.safetensors`, the index of several (`.index.json`), or a `.pt2` of others (TorchScript or exported program, of which
             only the weights are read); recognised by content.
         trust: let names from unknown packages pass (as inert objects) instead of refusing the file; read TorchScript.
 
@@ -157,7 +184,11 @@ def read_state_dict(path: str | Path, trust: bool = False) -> tuple[dict[str, Te
     """
     path = Path(path)
     try:
-        if _is_safetensors(path):
+        if path.name.endswith(INDEX_SUFFIX):
+            state, meta = {}, {}
+            for part in shards(path):
+                state.update(read_state_dict(part, trust)[0])
+        elif _is_safetensors(path):
             state, meta = _read_safetensors(path)
         else:
             kind = program_kind(path)
@@ -165,10 +196,19 @@ def read_state_dict(path: str | Path, trust: bool = False) -> tuple[dict[str, Te
     except OSError as problem:
         reason = "a folder" if path.is_dir() else "no such file" if not path.exists() else problem.strerror
         raise CheckpointError(f"{path}: expected a weights file, found {reason}; check the path") from None
-    state = {name.removeprefix("module."): tensor for name, tensor in state.items() if not name.startswith("ema_")}
+    state = _unprefixed({name: tensor for name, tensor in state.items() if not name.startswith("ema_")})
     if not state:
         raise CheckpointError(f"{path}: expected tensors, found none; give a checkpoint with weights")
-    return state, meta
+    beside = config_hints(path)
+    return state, {HINTS_KEY: beside, **meta} if beside else meta
+
+
+def _unprefixed(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The same tensors without `PREFIXES`, which may stand one after the other, in any order."""
+    state = {name.removeprefix("module."): tensor for name, tensor in state.items()}
+    while prefix := next((one for one in PREFIXES if state and all(name.startswith(one) for name in state)), None):
+        state = {name.removeprefix(prefix): tensor for name, tensor in state.items()}
+    return state
 
 
 def save_network(network: nn.Module, path: str | Path) -> Path:
@@ -227,6 +267,8 @@ def _from_pickle(file: LazyFile) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise CheckpointError(f"{file.path}: expected a state dict, found {found!s:.60}; save the weights alone")
     wrapper = next((name for name in WRAPPERS if isinstance(root.get(name), dict)), None)
     state = root if wrapper is None else root[wrapper]
+    if wrapper == "module" and isinstance(state.get("model"), dict):  # a trainer's own state round the network's
+        state = state["model"]
     wrong = [
         name if isinstance(name, str) else f"a key of type {type(name).__name__}"
         for name, value in state.items()

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from lite.models.hrnet_rows import ZOO_ROWS as HRNET_ROWS
 from lite.models.lite_hrnet_rows import ZOO_ROWS as LITE_HRNET_ROWS
 from lite.models.places import PLACES
 from lite.models.rows import ZooRow
@@ -25,4 +26,4 @@ def _placed(row: ZooRow) -> ZooRow:
     return row if place is None else replace(row, place=place, weights=row.weights or place.stored_name)
 
 
-ZOO: dict[str, ZooRow] = _by_name(LITE_HRNET_ROWS, RTMDET_ROWS, SAPIENS_ROWS, VITPOSE_ROWS)
+ZOO: dict[str, ZooRow] = _by_name(HRNET_ROWS, LITE_HRNET_ROWS, RTMDET_ROWS, SAPIENS_ROWS, VITPOSE_ROWS)
