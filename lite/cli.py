@@ -57,6 +57,18 @@ COMMANDS: dict[str, Command] = {
     "models": Command(
         "list the models that can be named", "lite.config:ModelsConfig", "lite.models.listing:list_models"
     ),
+    "models download": Command(
+        "fetch the published weights of a model and check them",
+        "lite.models.download_config:DownloadConfig",
+        "lite.models.download:download",
+        ("name",),
+    ),
+    "models verify": Command(
+        "check the weights of a model that are on this machine",
+        "lite.models.download_config:VerifyConfig",
+        "lite.models.download:verify",
+        ("name",),
+    ),
     "inspect": Command(
         "say what a checkpoint or artifact is", "lite.config:InspectConfig", "lite.models.listing:inspect", ("file",)
     ),
@@ -152,11 +164,13 @@ def _spell(command: Command, config_class: type, words: Sequence[str]) -> list[s
     """Rewrite what people type into what the parser reads.
 
     `--kpt-thr` is `--kpt_thr`; a yes/no flag may stand alone or as `--no-flag`; a flag that takes several values takes
-    the words up to the next flag, as the shell expands them; leading bare words are the command's positional fields.
+    the words up to the next flag, as the shell expands them, and may be given several times; leading bare words are
+    the command's positional fields.
     """
     kinds = {field.name: str(field.type) for field in dataclasses.fields(config_class)}
     waiting = list(words)
     spelt: list[str] = []
+    lists: dict[str, list[str]] = {}
     for field in command.positional:
         if waiting and not waiting[0].startswith("-"):
             spelt += [f"--{field}", waiting.pop(0)]
@@ -171,13 +185,15 @@ def _spell(command: Command, config_class: type, words: Sequence[str]) -> list[s
             spelt.append(f"--{key[3:]}=false")
         elif "bool" in kinds.get(key, "") and not equals and not _is_truth(waiting[:1]):
             spelt.append(f"--{key}=true")
-        elif "list[" in kinds.get(key, "") and not equals:
-            several = []
-            while waiting and not waiting[0].startswith("--"):
+        elif "list[" in kinds.get(key, ""):
+            several = lists.setdefault(key, [])
+            several += [value] if equals else []
+            while not equals and waiting and not waiting[0].startswith("--"):
                 several.append(waiting.pop(0))
-            spelt += [f"--{key}", *([json.dumps(several)] if len(several) != 1 else several)]
         else:
             spelt.append(f"--{key}{equals}{value}")
+    for key, several in lists.items():
+        spelt.append(f"--{key}={json.dumps(several) if len(several) != 1 else several[0]}")
     return spelt
 
 

@@ -14,7 +14,7 @@ MODES = ("auto", "float32", "float16", "bfloat16", "int8")
 BACKENDS = (
     "auto", "eager", "pt2", "onnxruntime", "onnxruntime-cuda", "onnxruntime-tensorrt", "openvino", "tensorrt",
 )  # fmt: skip
-DRAW_PARTS = ("skeleton", "points", "boxes")
+DRAW_PARTS = ("skeleton", "points", "boxes", "labels", "classes", "heatmaps", "tags")
 # OpenCV refuses thicker lines; torch crashes when asked for many thousand threads.
 MOST_DRAWN_PX = 10_000
 MOST_THREADS = 1024
@@ -147,14 +147,18 @@ class DrawConfig:
     """How overlay pictures look.
 
     Attributes:
-        draw: skeleton (points and links), points, boxes, several joined by commas, or none for no overlay pictures.
+        draw: several of these joined by commas, or none for no pictures: skeleton (points and links), points, boxes,
+            labels (of a segmentation network), classes (of a classification network); in pictures of their own, of a
+            bottom-up network: heatmaps, tags.
         kpt_thr: keypoints with a lower score are not drawn (the JSON has them all).
         radius: of keypoints in px; unset follows the size of picture and person.
         thickness: of links and boxes in px; unset follows the size of picture and person.
+        opacity: of labels over the picture, 0 to 1.
     """
 
-    draw: str = "skeleton"
+    draw: str = "skeleton,labels,classes"
     kpt_thr: float = 0.3
+    opacity: float = 0.5
     radius: int | None = None
     thickness: int | None = None
 
@@ -163,6 +167,7 @@ class DrawConfig:
             for part in self.draw.split(","):
                 _one_of("draw", part.strip(), (*DRAW_PARTS, "none"))
         _within("kpt_thr", self.kpt_thr, 0, 1)
+        _within("opacity", self.opacity, 0, 1)
         for key, value in (("radius", self.radius), ("thickness", self.thickness)):
             _at_least(key, value, 1)
             _at_most(key, value, MOST_DRAWN_PX)
@@ -174,29 +179,69 @@ class DrawConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class InferConfig(DrawConfig, DetectorConfig, DeviceConfig, InputConfig):
-    """`hpe-lite infer`: photographs in, keypoints out.
+class TaskConfig:
+    """What is particular to one kind of network.
+
+    Attributes:
+        labels: label set of a segmentation network: goliath28, face19, lip20, cihp20, or a TOML or JSON file with names,
+            and if wanted palette and swaps; unset follows the model.
+        label_resize: how labels get from the network to the picture: once, straight to the picture's size, or twice, by
+            way of the network's input size as in the original's evaluation; a few boundary pixels differ.
+        tag_thr: bottom-up: a keypoint joins a person whose tags differ by less than this.
+        det_thr: bottom-up: candidates of keypoints that score no more are left out.
+        person_thr: bottom-up: people with a lower score are left out.
+        refine: bottom-up: look for the keypoints that a person lacks where its tags fit best.
+        top: classification: number of classes in the results.
+    """
+
+    labels: str | None = None
+    label_resize: Literal["once", "twice"] = "once"
+    tag_thr: float = 0.5
+    det_thr: float = 0.05
+    person_thr: float = 0.0
+    refine: bool = True
+    top: int = 5
+
+    def __post_init__(self) -> None:
+        _one_of("label_resize", self.label_resize, ("once", "twice"))
+        for key in ("det_thr", "person_thr"):
+            _within(key, getattr(self, key), 0, 1)
+        _within("tag_thr", self.tag_thr, 0, 1000)
+        _at_least("top", self.top, 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class InferConfig(DrawConfig, TaskConfig, DetectorConfig, DeviceConfig, InputConfig):
+    """`hpe-lite infer`: photographs in, keypoints, labels or classes out.
 
     Attributes:
         output: folder for results; created, and never the folder the pictures are in.
-        model: zoo name, checkpoint or artifact of the keypoint network; unset takes the built-in one.
+        model: zoo name, checkpoint or artifact of a network; unset takes the built-in one. Several, one of each kind
+            (keypoints, segmentation, classification), share reading and detection.
         flip_test: average with the mirrored crop; unset follows the model.
         format: file format of the results.
         quiet: no progress and no summary.
     """
 
     output: str = "results"
-    model: str | None = None
+    model: str | list[str] | None = None
     flip_test: bool | None = None
     format: Literal["json"] = "json"
     quiet: bool = False
 
     def __post_init__(self) -> None:
-        for part in (InputConfig, DeviceConfig, DetectorConfig, DrawConfig):
+        for part in (InputConfig, DeviceConfig, DetectorConfig, TaskConfig, DrawConfig):
             part.__post_init__(self)
+        if self.model is not None and not all(self.models):
+            raise ConfigError("model: expected zoo names, checkpoints or artifacts, found nothing")
         if not self.output:
             raise ConfigError("output: expected a folder for results, found nothing")
         _one_of("format", self.format, ("json",))
+
+    @property
+    def models(self) -> list[str]:
+        """The models as a list; empty for the built-in one."""
+        return [self.model] if isinstance(self.model, str) else list(self.model or [])
 
 
 @dataclass(frozen=True, kw_only=True)
