@@ -33,11 +33,12 @@ def crop(frames: Sequence[Frame], detections: Detections, input_hw: tuple[int, i
     matrices = to_crop(center, scale, input_hw)  # (N, 2, 3) frame px -> crop px
     pixels = np.empty((len(detections), *input_hw, 3), np.uint8)
     for n, (frame, matrix) in enumerate(zip(detections.frame_of, matrices)):
-        _warp(frames[frame].pixels, matrix, pixels[n])
+        warp(frames[frame].pixels, matrix, pixels[n])
     return Crops(pixels=pixels, to_frame=to_frame(center, scale, input_hw), detections=detections)
 
 
-def _warp(frame: np.ndarray, matrix: np.ndarray, out: np.ndarray) -> None:
+def warp(frame: np.ndarray, matrix: np.ndarray, out: np.ndarray) -> None:
+    """Fill `out` (h, w, 3) from a frame (H, W, 3) of any size by the affine `matrix` (2, 3) frame px -> `out` px."""
     if max(frame.shape[:2]) > _LONGEST_SIDE_PX:
         frame, matrix = _cut_source(frame, matrix, out.shape[:2])
     h, w = out.shape[:2]

@@ -28,6 +28,7 @@ PLACES = {
     "lite.readers": ("parts", "readers"),
     "lite.datasets": ("parts", "datasets"),
     "lite.draw": ("parts", "writers"),
+    "lite.draw_bottom_up": ("parts", "writers"),
     "lite.writers": ("parts", "writers"),
     "lite.evaluate": ("parts", "evaluate"),
     "lite.detect": ("stages", "stages"),
@@ -36,6 +37,9 @@ PLACES = {
     "lite.cost": ("stages", "stages"),
     "lite.forward": ("stages", "stages"),
     "lite.assemble": ("stages", "stages"),
+    "lite.bottom_up": ("stages", "stages"),
+    "lite.group": ("stages", "stages"),
+    "lite.assignment": ("stages", "stages"),
     "lite.engine": ("runs", "engine"),
     "lite.train": ("runs", "train"),
     "lite.cli": ("doors", "cli"),
@@ -141,9 +145,11 @@ def test_importing_lite_is_light() -> None:
     assert not loaded_after("import lite") & {"torch", "cv2", "numpy", "jsonargparse"}
 
 
-@pytest.mark.parametrize("command", ["infer", "export", "eval", "train", "bench", "bench model", "models", "inspect"])
+@pytest.mark.parametrize(
+    "command", ["infer", "export", "eval", "train", "bench", "bench model", "models", "models download", "inspect"]
+)
 def test_help_loads_nothing_heavy(command: str) -> None:
-    code = f"from lite.cli import main\ntry:\n    main(['{command}', '--help'])\nexcept SystemExit:\n    pass"
+    code = f"from lite.cli import main\ntry:\n    main([*'{command}'.split(), '--help'])\nexcept SystemExit:\n    pass"
     assert not loaded_after(code) & {"torch", "cv2", "lightning", "pycocotools", "onnx"}
 
 

@@ -13,6 +13,7 @@ CODECS = {
     "udp_heatmap": "lite.codecs.udp_heatmap.UDPHeatmap",
     "msra_heatmap": "lite.codecs.msra_heatmap.MSRAHeatmap",
     "point_boxes": "lite.codecs.point_boxes.PointBoxes",
+    "tag_grouping": "lite.codecs.tag_grouping.TagGrouping",
     "logits": "lite.codecs.label_logits.LabelLogits",
     "softmax": "lite.codecs.class_probabilities.ClassProbabilities",
 }
