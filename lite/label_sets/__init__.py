@@ -1,6 +1,6 @@
 """Label sets: what the classes of a segmentation network are called, their colours, and which ones a mirror swaps.
 
-Four come with the package, one TOML file each, found by file name. A file of one's own (TOML or JSON) has these keys too:
+Four come with the package, one TOML file each, found by name. A file of one's own (TOML or JSON) has the same keys:
 `names` (class 0 is the background), and if wanted `palette` and `swaps`.
 """
 

@@ -1,4 +1,4 @@
-"""Heads that turn a feature map at stride 16 into heatmaps at stride 4."""
+"""Heads that turn a feature map at stride 16 into heatmaps at stride 4 or logits of classes at stride 2."""
 
 from collections.abc import Sequence
 
@@ -17,26 +17,51 @@ class SapiensHeatmapHead(nn.Module):
         self, width: int, num_keypoints: int, deconv_channels: Sequence[int], conv_channels: Sequence[int]
     ) -> None:
         super().__init__()
-        layers: list[nn.Module] = []
-        for channels in deconv_channels:
-            layers += [
-                nn.ConvTranspose2d(width, channels, kernel_size=4, stride=2, padding=1, bias=False),
-                nn.InstanceNorm2d(channels),
-                nn.SiLU(),
-            ]
-            width = channels
-        self.deconv_layers = nn.Sequential(*layers)
-        layers = []
-        for channels in conv_channels:
-            layers += [nn.Conv2d(width, channels, kernel_size=1), nn.InstanceNorm2d(channels), nn.SiLU()]
-            width = channels
-        self.conv_layers = nn.Sequential(*layers)
+        self.deconv_layers = _instance_norm_layers(width, deconv_channels, upsample=True)
+        width = [width, *deconv_channels][-1]
+        self.conv_layers = _instance_norm_layers(width, conv_channels, upsample=False)
+        width = [width, *conv_channels][-1]
         self.final_layer = nn.Conv2d(width, num_keypoints, kernel_size=1)
         init_convolutions(self)
 
     def forward(self, features: Tensor) -> Tensor:
         x = self.deconv_layers(features)  # (B, 768, 4h, 4w)
         return self.final_layer(self.conv_layers(x))  # (B, K, 4h, 4w)
+
+
+class SapiensLabelHead(nn.Module):
+    """The same layers for classes, usually three of each: logits at stride 2. `conv_seg` comes first in the files.
+
+    The original drops whole channels (10 %) before `conv_seg` in training; inference has nothing of it.
+    Source: sapiens seg/mmseg/models/decode_heads/vit_head.py.
+    """
+
+    def __init__(
+        self, width: int, num_channels: int, deconv_channels: Sequence[int], conv_channels: Sequence[int]
+    ) -> None:
+        super().__init__()
+        middle = [width, *deconv_channels][-1]
+        self.conv_seg = nn.Conv2d([middle, *conv_channels][-1], num_channels, kernel_size=1)
+        self.deconv_layers = _instance_norm_layers(width, deconv_channels, upsample=True)
+        self.conv_layers = _instance_norm_layers(middle, conv_channels, upsample=False)
+        init_convolutions(self)
+
+    def forward(self, features: Tensor) -> Tensor:
+        x = self.deconv_layers(features)  # (B, 768, 8h, 8w)
+        return self.conv_seg(self.conv_layers(x))  # (B, C, 8h, 8w)
+
+
+def _instance_norm_layers(width: int, channels: Sequence[int], upsample: bool) -> nn.Sequential:
+    """For each number of channels a deconvolution x2 or a 1x1 convolution, InstanceNorm and SiLU."""
+    layers: list[nn.Module] = []
+    for wide in channels:
+        if upsample:
+            layers.append(nn.ConvTranspose2d(width, wide, kernel_size=4, stride=2, padding=1, bias=False))
+        else:
+            layers.append(nn.Conv2d(width, wide, kernel_size=1))
+        layers += [nn.InstanceNorm2d(wide), nn.SiLU()]
+        width = wide
+    return nn.Sequential(*layers)
 
 
 class ClassicHead(nn.Module):

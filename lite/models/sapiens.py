@@ -1,5 +1,7 @@
 """Sapiens: a plain vision transformer of 0.3 to 2 billion parameters with a heatmap head for 17, 133 or 308 keypoints.
 
+The networks with a segmentation head are in sapiens_seg.py; their files are recognised and their trunk is read here.
+
 Names, order and shapes of the tensors are those of the published files.
 Source: sapiens pretrain/mmpretrain/models/backbones/vision_transformer.py, pose/configs/sapiens_pose.
 """
@@ -184,7 +186,7 @@ def pose_spec(model: str, input_hw: tuple[int, int], num_keypoints: int, skeleto
 
 
 def match_sapiens(state: Mapping[str, Any]) -> bool:
-    """Whether these are the tensors of a Sapiens pose network or of its bare trunk.
+    """Whether these are the tensors of a Sapiens pose or segmentation network or of its bare trunk.
 
     Networks of mmpose 1.x share the trunk's names; their heads have BatchNorm or no deconvolution.
     """
@@ -215,23 +217,22 @@ def sapiens_from_state_dict(
     """
     check_input_hw(input_hw)
     state = _trunk_prefixed(state)
-    if any(name.startswith("decode_head.") for name in state):
-        raise CheckpointError(
-            "expected a pose network, found a Sapiens segmentation, depth or normal head (decode_head.*), "
-            "which this version does not run; give a pose checkpoint"
-        )
     row_size, _, row_skeleton = (model or "").removeprefix("sapiens-").partition("-")
     sizes, state = _read_trunk(state, meta, SIZES.get(row_size), input_hw)
     input_hw = tuple(input_hw or (PATCH * sizes.grid_hw[0], PATCH * sizes.grid_hw[1]))
-    if not any(name.startswith("head.") for name in state):
+    if any(name.startswith("decode_head.") for name in state):
+        from lite.models.sapiens_seg import segmenter_from_tensors  # which is built on this module
+
+        network: nn.Module = segmenter_from_tensors(state, meta, sizes, model, input_hw)
+    elif not any(name.startswith("head.") for name in state):
         with torch.device("meta"):
-            network: nn.Module = SapiensFeatures(sizes)
+            network = SapiensFeatures(sizes)
         network.spec = ArtifactSpec(
             task="features", model=model or "sapiens-trunk", input_hw=input_hw, mean=MEAN, std=STD, licence=LICENCE
         )
     else:
         network = _pose_from_tensors(state, sizes, model, row_skeleton, input_hw)
-    network.hints = hints(sizes)
+    network.hints = {**hints(sizes), **getattr(network, "hints", {})}
     return load_strictly(network, state, f"Sapiens trunk of width {sizes.width}, depth {sizes.depth} and its head")
 
 
@@ -285,8 +286,7 @@ def _pose_from_tensors(
             "expected a Sapiens pose head, found no tensor head.final_layer.weight; the file is not complete"
         )
     num_keypoints = state["head.final_layer.weight"].shape[0]
-    deconv = [state[f"head.deconv_layers.{i}.weight"].shape[1] for i in _stages(state, "head.deconv_layers.")]
-    conv = [state[f"head.conv_layers.{i}.weight"].shape[0] for i in _stages(state, "head.conv_layers.")]
+    deconv, conv = head_channels(state, "head.")
     with torch.device("meta"):
         network = SapiensPose(sizes, num_keypoints, deconv, conv)
     skeleton = row_skeleton or next((name for name, count in NUM_KEYPOINTS.items() if count == num_keypoints), None)
@@ -296,6 +296,11 @@ def _pose_from_tensors(
     return network
 
 
-def _stages(state: Mapping[str, Tensor], prefix: str) -> list[int]:
-    """Positions 0, 3, 6, ... of the layers with weights (each is followed by a norm and an activation without any)."""
-    return [i for i in range(0, 30, 3) if f"{prefix}{i}.weight" in state]
+def head_channels(state: Mapping[str, Tensor], prefix: str) -> tuple[list[int], list[int]]:
+    """Output channels of the deconvolutions and of the convolutions of a head, from its tensors.
+
+    They stand at 0, 3, 6, ...: each is followed by a norm and an activation, which have no tensors.
+    """
+    names = {kind: [f"{prefix}{kind}.{i}.weight" for i in range(0, 30, 3)] for kind in ("deconv_layers", "conv_layers")}
+    deconv = [state[name].shape[1] for name in names["deconv_layers"] if name in state]
+    return deconv, [state[name].shape[0] for name in names["conv_layers"] if name in state]

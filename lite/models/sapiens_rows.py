@@ -20,6 +20,18 @@ _SAPIENS = {
     ("2b", "goliath308"): (None, "no file of this size is published", {}),
 }
 
+# (size, label set) -> end of the name, file as published, source, accuracy on the set's own test pictures
+_NO_FILE = "no file of this network is published"
+_SEGMENTERS = {
+    ("0.3b", "goliath28"): ("seg28", "goliath_best_goliath_mIoU_7673_epoch_194", _SAPIENS_308, {"mIoU": 76.73}),
+    ("0.6b", "goliath28"): ("seg28", "goliath_best_goliath_mIoU_7777_epoch_178", _SAPIENS_308, {"mIoU": 77.77}),
+    ("1b", "goliath28"): ("seg28", "goliath_best_goliath_mIoU_7994_epoch_151", _SAPIENS_308, {"mIoU": 79.94}),
+    ("2b", "goliath28"): ("seg28", None, _NO_FILE, {}),
+    ("1b", "face19"): ("face19", None, _NO_FILE, {}),
+    **{(size, "lip20"): ("lip20", None, _NO_FILE, {}) for size in ("0.3b", "0.6b", "1b", "2b")},
+    **{(size, "cihp20"): ("cihp20", None, _NO_FILE, {}) for size in ("0.3b", "0.6b", "1b", "2b")},
+}
+
 
 def _sapiens_rows() -> list[ZooRow]:
     return [
@@ -38,4 +50,21 @@ def _sapiens_rows() -> list[ZooRow]:
     ]
 
 
-ZOO_ROWS = _sapiens_rows()
+def _segmenter_rows() -> list[ZooRow]:
+    return [
+        ZooRow(
+            name=f"sapiens-{size}-{ending}",
+            task="segment",
+            family="sapiens",
+            size=size,
+            licence="CC-BY-NC-4.0",
+            source=source,
+            weights=f"sapiens_{size}_{file}.pth" if file else None,
+            accuracy=accuracy,
+            build=lazily("lite.models.sapiens_seg:sapiens_segmenter", size, label_set),
+        )
+        for (size, label_set), (ending, file, source, accuracy) in _SEGMENTERS.items()
+    ]
+
+
+ZOO_ROWS = [*_sapiens_rows(), *_segmenter_rows()]

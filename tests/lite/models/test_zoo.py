@@ -28,6 +28,9 @@ def test_row_builds_with_its_spec(name: str) -> None:
         assert spec.crop is not None and spec.codec["input_hw"] == list(spec.input_hw)
         heads = [value for key, value in network.state_dict().items() if "final" in key and key.endswith("weight")]
         assert [value.shape[0] for value in heads] == [num_keypoints]
+    elif row.task == "segment":
+        assert spec.crop is not None and spec.frame is not None
+        assert len(spec.labels) == len(spec.palette) == spec.outputs[0].shape[1]
     else:
         assert spec.letterbox is not None and spec.labels[spec.person_label] == "person"
 
