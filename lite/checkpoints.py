@@ -173,8 +173,8 @@ def read_state_dict(path: str | Path, trust: bool = False) -> tuple[dict[str, Te
     swap them in before saving.
 
     Args:
-        path: `.pth` (zip or legacy), `.safetensors`, the index of several (`.index.json`), or a `.pt2` of others (TorchScript or exported program, of which
-            only the weights are read); recognised by content.
+        path: `.pth` (zip or legacy), `.safetensors`, the index of several (`.index.json`), or a `.pt2` of others
+            (TorchScript or exported program, of which only the weights are read); recognised by content.
         trust: let names from unknown packages pass (as inert objects) instead of refusing the file; read TorchScript.
 
     Raises:

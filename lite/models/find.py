@@ -7,6 +7,7 @@ from typing import Literal
 
 from lite.artifact import spec_path
 from lite.errors import CheckpointError, ModelError
+from lite.models.hugging_face import CONFIG, WEIGHTS, weights_in
 from lite.models.rows import ZooRow
 from lite.models.zoo import ZOO
 
@@ -76,14 +77,16 @@ def zoo_row(name: str) -> ZooRow:
 def resolve_model(
     model: str | Path, checkpoints: str | Path | None = None
 ) -> tuple[Literal["zoo"], ZooRow] | tuple[Literal["checkpoint", "artifact"], Path]:
-    """What a user means by `--model`: a zoo name, or a file; a bare file name is also looked for in the search folders.
+    """What a user means by `--model`: a zoo name, a file, or a folder as Hugging Face's transformers writes it.
+
+    A bare file name is also looked for in the search folders.
 
     Returns:
         ("zoo", row), ("artifact", path) for an exported file, or ("checkpoint", path) for any other, a `.pt2`
-        without our JSON among them.
+        without our JSON among them; for a folder, the path of the weights in it.
 
     Raises:
-        ModelError: neither a known name nor an existing file.
+        ModelError: neither a known name, nor an existing file, nor a folder with weights and their config.json.
     """
     if str(model) in ZOO:
         return "zoo", ZOO[str(model)]
@@ -94,7 +97,13 @@ def resolve_model(
         exported = path.suffix.lower() in ARTIFACT_SUFFIXES or spec_path(path).is_file()
         return ("artifact" if exported else "checkpoint"), path
     if path.is_dir():
-        raise ModelError(f"{path}: expected a model name or file, found a folder; name the file in it")
+        weights = weights_in(path)
+        if weights is not None:
+            return "checkpoint", weights
+        raise ModelError(
+            f"{path}: expected {CONFIG} and one of {', '.join(WEIGHTS)} in it, found a folder without; "
+            "name a file in it"
+        )
     if len(path.parts) > 1 or path.suffix in (*ARTIFACT_SUFFIXES, *WEIGHTS_SUFFIXES):
         raise ModelError(f"{path}: expected a checkpoint or exported file, found no such file; check the path")
     zoo_row(str(model))

@@ -1,4 +1,4 @@
-"""ViTPose files of other origins under the original names: mmpose 1.x, transformers, and multi-task files."""
+"""ViTPose files of other origins under the original names: mmpose 1.x, transformers, pre-training."""
 
 import re
 from collections.abc import Mapping
@@ -57,24 +57,6 @@ def from_pretraining(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     trunk["backbone.last_norm.weight"] = torch.ones(width)
     trunk["backbone.last_norm.bias"] = torch.zeros(width)
     return trunk
-
-
-def merge_experts(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A single-task network out of a multi-task file: data set 0 (COCO) where it is not split yet.
-
-    In a multi-task network the last channels of each block's output come from the expert of the data set. A split file
-    has them in `fc2` already and keeps the experts unused. Heads of other data sets are dropped with them.
-    """
-    merged: dict[str, Tensor] = {}
-    for name, tensor in state.items():
-        if ".mlp.experts." in name or name.startswith(("associate_keypoint_heads.", "associate_heads.")):
-            continue
-        expert = state.get(name.replace(".mlp.fc2.", ".mlp.experts.0.")) if ".mlp.fc2." in name else None
-        width = state["backbone.last_norm.weight"].shape[0] if "backbone.last_norm.weight" in state else None
-        if expert is not None and tensor.shape[0] + expert.shape[0] == width:
-            tensor = torch.cat([tensor, expert])
-        merged[name] = tensor
-    return merged
 
 
 def _rename(name: str, patterns: tuple[tuple[str, str], ...]) -> str:

@@ -84,5 +84,5 @@ def test_missing_file(folders: dict[str, Path], missing: str) -> None:
 
 
 def test_folder(folders: dict[str, Path]) -> None:
-    with pytest.raises(ModelError, match="found a folder"):
+    with pytest.raises(ModelError, match="found a folder without"):
         resolve_model(folders["given"])
