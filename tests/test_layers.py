@@ -33,6 +33,7 @@ PLACES = {
     "lite.evaluate": ("parts", "evaluate"),
     "lite.detect": ("stages", "stages"),
     "lite.crop": ("stages", "stages"),
+    "lite.classify": ("stages", "stages"),
     "lite.graph": ("stages", "stages"),
     "lite.cost": ("stages", "stages"),
     "lite.forward": ("stages", "stages"),
