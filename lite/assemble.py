@@ -1,13 +1,15 @@
 """Raw outputs -> Poses in frame pixels -> Records."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
-from lite.structures import Crops, Frame, Poses, Record
+from lite.structures import Classes, Crops, Detections, Frame, Poses, Record, Segments
 
 # Decimals kept in records: a thousandth of a pixel and of a percent, far below what any network resolves.
 PX_DECIMALS, SCORE_DECIMALS = 3, 5
+NOT_FINITE = "the network gave values that are not finite; try --mode float32"
 
 
 def assemble(raw: dict[str, np.ndarray], crops: Crops) -> Poses:
@@ -35,33 +37,76 @@ def join(parts: Sequence[Poses]) -> Poses:
     return Poses(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in names})
 
 
-def to_records(frames: Sequence[Frame], poses: Poses) -> list[Record]:
-    """One record a frame, people in the order of their detections; numbers rounded, ready for JSON."""
-    starts = np.searchsorted(poses.frame_of, np.arange(len(frames) + 1))
-    return [_record(frame, poses, slice(*starts[n : n + 2])) for n, frame in enumerate(frames)]
+def to_records(
+    frames: Sequence[Frame],
+    poses: Poses | None = None,
+    *,
+    people: Detections | None = None,
+    segments: Segments | None = None,
+    classes: Classes | None = None,
+    label_names: Sequence[str] = (),
+    class_names: Sequence[str] = (),
+) -> list[Record]:
+    """One record a frame, people in the order of their detections; numbers rounded, ready for JSON.
+
+    Args:
+        frames: the frame batch.
+        poses: people with keypoints.
+        people: who the segments belong to, where there are no poses; where there are, these are the same people.
+        segments: of whole frames or of people.
+        classes: of whole frames.
+        label_names, class_names: what labels and classes are called.
+    """
+    who = poses if poses is not None else people
+    starts = np.searchsorted(who.frame_of, np.arange(len(frames) + 1)) if who is not None else [0] * (len(frames) + 1)
+    records = [_record(frame, who, slice(*starts[n : n + 2])) for n, frame in enumerate(frames)]
+    for n, frame in enumerate(segments.frame_of.tolist() if segments is not None else ()):
+        areas = _areas(segments.labels[n], label_names)
+        person = int(segments.detections[n])
+        if person < 0:
+            records[frame] = replace(records[frame], areas=areas)
+        elif records[frame].people:
+            records[frame].people[person - int(starts[frame])]["areas"] = areas
+    for n, frame in enumerate(classes.frame_of.tolist() if classes is not None else ()):
+        scores = _plain(classes.scores[n], SCORE_DECIMALS)
+        likely = zip(classes.labels[n].tolist(), scores)
+        found = [{"label": label, "name": _named(label, class_names), "score": score} for label, score in likely]
+        records[frame] = replace(records[frame], classes=found)
+    return records
 
 
-def _record(frame: Frame, poses: Poses, mine: slice) -> Record:
-    keypoints, scores = poses.keypoints[mine], poses.keypoint_scores[mine]
-    error = None
-    if not (np.isfinite(keypoints).all() and np.isfinite(scores).all()):
-        # Never in a result file: NaN is not JSON. The picture is at fault or the network overflowed; say so.
-        keypoints, error = keypoints[:0], "the network gave values that are not finite; try --mode float32"
-    people = [
-        {"keypoints": points, "keypoint_scores": point_scores, "bbox": [box], "bbox_score": score}
-        for points, point_scores, box, score in zip(
-            _plain(keypoints, PX_DECIMALS),
-            _plain(scores, SCORE_DECIMALS),
-            _plain(poses.boxes[mine], PX_DECIMALS),
-            _plain(poses.scores[mine], SCORE_DECIMALS),
-        )
-    ]
+def _areas(labels: np.ndarray, names: Sequence[str]) -> dict[str, int]:
+    """Class name -> pixels, for the classes that occur."""
+    counts = np.bincount(labels.ravel(), minlength=1)
+    return {_named(label, names): int(counts[label]) for label in np.flatnonzero(counts).tolist()}
+
+
+def _named(label: int, names: Sequence[str]) -> str:
+    return names[label] if label < len(names) else f"class_{label}"
+
+
+def _record(frame: Frame, people: Poses | Detections | None, mine: slice) -> Record:
+    error, described = None, []
+    if people is not None:
+        columns = {
+            "bbox": [[box] for box in _plain(people.boxes[mine], PX_DECIMALS)],
+            "bbox_score": _plain(people.scores[mine], SCORE_DECIMALS),
+        }
+        if isinstance(people, Poses):
+            keypoints, scores = people.keypoints[mine], people.keypoint_scores[mine]
+            points = {"keypoints": _plain(keypoints, PX_DECIMALS), "keypoint_scores": _plain(scores, SCORE_DECIMALS)}
+            columns = points | columns
+            if not (np.isfinite(keypoints).all() and np.isfinite(scores).all()):
+                # Never in a result file: NaN is not JSON. The picture is at fault or the network overflowed; say so.
+                error = NOT_FINITE
+        if error is None:
+            described = [dict(zip(columns, values)) for values in zip(*columns.values())]
     return Record(
         source=frame.source,
         index=frame.index,
         time_s=frame.time_s,
         size_hw=frame.size_hw,
-        people=people,
+        people=described,
         error=error,
     )
 

@@ -12,6 +12,7 @@ from lite.structures import Record
 
 _SHIFT = 4  # positions are handed to OpenCV in sixteenths of a pixel
 _BOX_COLOR = (0, 200, 83)
+_FONT = cv2.FONT_HERSHEY_SIMPLEX
 _FAR_PX = 1 << 24  # beyond this OpenCV's fixed-point positions overflow
 
 
@@ -20,7 +21,7 @@ class Style:
     """How people are drawn.
 
     Attributes:
-        parts: any of skeleton (points and links), points, boxes.
+        parts: any of skeleton (points and links), points, boxes, classes; others are somebody else's.
         kpt_thr: points scoring less are left out, and links with an end that scores no more.
         radius: of points, px; None follows the size of picture and person.
         thickness: of links and boxes, px; None follows the size of picture and person.
@@ -32,19 +33,36 @@ class Style:
     thickness: int | None = None
 
 
-def draw(pixels: np.ndarray, record: Record, skeleton: Skeleton, style: Style) -> np.ndarray:
-    """A copy of (H, W, 3) uint8 RGB with the record's people on it, the best detection on top."""
+def draw(pixels: np.ndarray, record: Record, skeleton: Skeleton | None, style: Style) -> np.ndarray:
+    """A copy of (H, W, 3) uint8 RGB with the record's people on it, the best detection on top, and its classes.
+
+    Without a skeleton people have no keypoints.
+    """
     canvas = np.ascontiguousarray(pixels).copy()
     for person in reversed(record.people):
         radius, thickness = _sizes(canvas.shape[:2], person["bbox"][0], style)
         if "boxes" in style.parts:
             x1, y1, x2, y2 = person["bbox"][0]
             cv2.rectangle(canvas, _fixed((x1, y1)), _fixed((x2, y2)), _BOX_COLOR, thickness, cv2.LINE_AA, _SHIFT)
-        if "skeleton" in style.parts:
+        if skeleton is not None and "skeleton" in style.parts:
             _draw_links(canvas, person, skeleton, style.kpt_thr, thickness)
-        if "skeleton" in style.parts or "points" in style.parts:
+        if skeleton is not None and style.parts & {"skeleton", "points"}:
             _draw_points(canvas, person, skeleton, style.kpt_thr, radius)
+    if record.classes and "classes" in style.parts:
+        _draw_classes(canvas, record.classes)
     return canvas
+
+
+def _draw_classes(canvas: np.ndarray, classes: Sequence[dict[str, Any]]) -> None:
+    """Lines "97.1 % tench" in the top left corner, white on black."""
+    height, width = canvas.shape[:2]
+    size = max(0.3, min(height, width) / 700)
+    line_px = max(1, round(30 * size))
+    for n, found in enumerate(classes):
+        text = f"{100 * found['score']:.1f} % {found['name']}"
+        place = (line_px // 3, (n + 1) * line_px)
+        for color, thickness in (((0, 0, 0), 4 * size), ((255, 255, 255), 1.5 * size)):
+            cv2.putText(canvas, text, place, _FONT, size, color, max(1, round(thickness)), cv2.LINE_AA)
 
 
 def _sizes(size_hw: tuple[int, int], box: Sequence[float], style: Style) -> tuple[int, int]:

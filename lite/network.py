@@ -6,7 +6,7 @@ import numpy as np
 
 from lite.artifact import ArtifactSpec
 
-LONGEST_SIDE_PX = 2048  # of an input whose size varies; longer frames are made smaller
+LARGEST_ASPECT = 4  # of an input whose size varies; what a longer frame becomes is up to the stage
 
 
 class Network(Protocol):

@@ -209,3 +209,18 @@ class Record:
     classes: list[dict[str, Any]] | None = None
     error: str | None = None
     schema: str = RECORD_SCHEMA
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Result:
+    """A frame's record with what of it is pixels; it stays in the process that read the frame.
+
+    Attributes:
+        record: the rest.
+        label_map: (H, W) uint8, class of each pixel of the frame; None without a segmentation network.
+        pictures: name -> (h, w, 3) uint8 RGB, drawn from maps that only the network's process has (heatmaps, tags).
+    """
+
+    record: Record
+    label_map: np.ndarray | None = None
+    pictures: dict[str, np.ndarray] = field(default_factory=dict)

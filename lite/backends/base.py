@@ -8,7 +8,7 @@ import numpy as np
 
 from lite.artifact import ArtifactSpec
 from lite.errors import DeviceMemoryError, HpeLiteError, ModelError, first_line
-from lite.network import LONGEST_SIDE_PX, Network, any_size
+from lite.network import LARGEST_ASPECT, Network, any_size
 
 
 class Backend(Network, Protocol):
@@ -36,10 +36,10 @@ def check_pixels(spec: ArtifactSpec, pixels: np.ndarray) -> None:
     height, width = spec.input_hw
     fits = pixels.dtype == np.uint8 and pixels.ndim == 4 and pixels.shape[3] == 3
     if any_size(spec):
-        wanted = f"(B, h, w, 3) with h and w from {min(height, width)} to {LONGEST_SIDE_PX} in steps of "
-        wanted += str(spec.frame.multiple)
-        fits = fits and all(side % spec.frame.multiple == 0 for side in pixels.shape[1:3])
-        fits = fits and min(height, width) <= min(pixels.shape[1:3]) and max(pixels.shape[1:3]) <= LONGEST_SIDE_PX
+        least, step = min(height, width), spec.frame.multiple
+        most = LARGEST_ASPECT * least
+        wanted = f"(B, h, w, 3) with h and w from {least} to {most} in steps of {step}"
+        fits = fits and all(least <= side <= most and side % step == 0 for side in pixels.shape[1:3])
     else:
         wanted = f"(B, {height}, {width}, 3)"
         fits = fits and pixels.shape[1:3] == (height, width)

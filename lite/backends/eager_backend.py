@@ -19,6 +19,7 @@ from lite.backends.side_by_side import SideBySide
 from lite.backends.torch_module import TorchModuleBackend
 from lite.errors import ConfigError, ModelError
 from lite.graph import DTYPES, PixelGraph, describe
+from lite.label_sets import swapped_order
 
 # From this many parameters on the time is in large matrix products, where a device with bfloat16 hardware is several
 # times faster than in float32. Smaller networks gain less, and single peaks move by pixels (the detector loses recall),
@@ -63,8 +64,6 @@ def _was_bfloat16(network: nn.Module) -> bool:
 def build_graph(network: nn.Module, *, mode: str = "float32", flip_test: bool | None = None) -> PixelGraph:
     """The pixel graph of a loaded network with the codec its spec names; `network` is changed in place."""
     from lite.codecs import build_codec
-    from lite.codecs.flip import FlipAverage
-    from lite.skeletons import load_skeleton
 
     spec: ArtifactSpec = network.spec
     if spec.task == "features":
@@ -74,15 +73,28 @@ def build_graph(network: nn.Module, *, mode: str = "float32", flip_test: bool | 
         )
     flip_test = spec.flip_test if flip_test is None else flip_test
     spec = replace(spec, mode=mode, flip_test=flip_test, batch_range=(1, LARGEST_BATCH))
-    merge_flip = None
-    if flip_test and spec.skeleton:
-        # Networks trained with the classic affine see a mirrored crop one heatmap cell off.
-        shift = spec.crop is not None and spec.crop.affine == "classic"
-        merge_flip = FlipAverage(load_skeleton(spec.skeleton).flip_indices, shift)
+    merge_flip = _merge_flip(spec) if flip_test else None
     network = network.eval().requires_grad_(False).to(DTYPES[mode])
     graph = PixelGraph(network, build_codec(spec.codec), spec, merge_flip).eval()
     graph.spec = describe(graph)
     return graph
+
+
+def _merge_flip(spec: ArtifactSpec) -> nn.Module | None:
+    """How what a network says of a crop and of its mirror image becomes one; None where the two sides have no names."""
+    from lite.codecs.flip import FlipAverage
+    from lite.codecs.tag_grouping import MergeMirrored
+    from lite.skeletons import load_skeleton
+
+    if spec.task == "segment" and spec.labels:
+        return FlipAverage(swapped_order(len(spec.labels), spec.label_swaps))
+    if spec.skeleton is None:
+        return None
+    flip_indices = load_skeleton(spec.skeleton).flip_indices
+    if spec.task == "pose-bottom-up":
+        return MergeMirrored(flip_indices)
+    # Networks trained with the classic affine see a mirrored crop one heatmap cell off.
+    return FlipAverage(flip_indices, shift=spec.crop is not None and spec.crop.affine == "classic")
 
 
 def load(model: str | Path, *, trust: bool, config: str | Path | None) -> nn.Module:

@@ -10,7 +10,7 @@ from lite.errors import ConfigError
 from lite.readers import Item
 
 RUN_FILE = "run.json"
-RESULT_SUFFIXES = (".json", ".jpg")
+RESULT_SUFFIXES = (".json", ".jpg", ".labels.png", ".heatmaps.png", ".tags.png")
 # File systems take names of 255 bytes.
 LONGEST_STEM_BYTES = 255 - max(map(len, RESULT_SUFFIXES))
 

@@ -97,7 +97,7 @@ def open_pipeline(config: InferConfig) -> Pipeline:
     if config.checkpoints:
         os.environ["HPE_LITE_CHECKPOINTS"] = config.checkpoints  # where every part looks for weights
     return Pipeline(
-        config.model,
+        config.models[0] if config.models else None,
         config.det_checkpoint or config.detector,
         config.device,
         config.mode,

@@ -25,3 +25,14 @@ def write_overlay(path: Path, pixels: np.ndarray) -> None:
     done, data = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
     assert done, f"JPEG encoding of {w} x {h} px failed"
     write_bytes(path, data.tobytes())
+
+
+def write_picture(path: Path, pixels: np.ndarray) -> None:
+    """Write (H, W, 3) uint8 RGB as PNG.
+
+    Raises:
+        ConfigError: the place cannot be written.
+    """
+    done, data = cv2.imencode(".png", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR))
+    assert done, f"PNG encoding of {pixels.shape[1]} x {pixels.shape[0]} px failed"
+    write_bytes(path, data.tobytes())

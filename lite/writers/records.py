@@ -27,13 +27,17 @@ class RecordWriter:
     """Writes records of one run.
 
     Args:
-        skeleton: what the keypoints mean.
+        skeleton: what the keypoints mean; None without a keypoint network.
         model: who made them, as `describe_model` gives it.
+        labels: the spec of the segmentation network whose label maps lie beside the files; None without one.
     """
 
-    def __init__(self, skeleton: Skeleton, model: dict[str, Any]) -> None:
+    def __init__(self, skeleton: Skeleton | None, model: dict[str, Any], labels: ArtifactSpec | None = None) -> None:
+        meta = _meta_info(skeleton) if skeleton else {}
+        if labels is not None:
+            meta |= {"label_names": labels.labels, "label_palette": labels.palette}
         # Equal in every file of a run and, with 308 keypoints, longer than a picture's result: encoded once.
-        self._tail = f',\n"model": {_encode(model)},\n"meta_info": {_encode(_meta_info(skeleton))}}}\n'
+        self._tail = f',\n"model": {_encode(model)},\n"meta_info": {_encode(meta)}}}\n'
 
     def encode(self, record: Record) -> str:
         """The file's text: strict JSON, one person a line."""
@@ -46,6 +50,7 @@ class RecordWriter:
             "image_size": {"width": width, "height": height},
             "error": record.error,
         }
+        head |= {name: value for name in ("areas", "classes") if (value := getattr(record, name)) is not None}
         people = ",\n".join(_encode(person) for person in record.people)
         return f'{_encode(head)[:-1]},\n"instance_info": [\n{people}\n]{self._tail}'
 
