@@ -52,7 +52,7 @@ def download(config: "DownloadConfig", allowed: Callable[[str], bool] = only_htt
     part = target.with_name(f".{target.name}.part")
     try:
         _fetch(row, place, part, offline, config, allowed)
-        digest = verify_file(part, row)
+        digest = verify_file(part, row, place.sha256)
         os.replace(part, target)
     except CheckpointError as problem:
         part.unlink(missing_ok=True)
@@ -82,8 +82,8 @@ def verify(config: "VerifyConfig") -> int:
     return _report(row, find_zoo_weights(row, config.checkpoints), "verified")
 
 
-def verify_file(path: Path, row: ZooRow) -> str:
-    """SHA-256 of a file that has the published hash, where one is known, and the tensors of a zoo row.
+def verify_file(path: Path, row: ZooRow, sha256: str = "") -> str:
+    """SHA-256 of a file that has the tensors of a zoo row and the published hash, of which the start may suffice.
 
     Raises:
         CheckpointError: another hash, unreadable, or other tensors.
@@ -91,9 +91,8 @@ def verify_file(path: Path, row: ZooRow) -> str:
     from lite.checkpoints import load_network
 
     digest = sha256_of(path)
-    wanted = row.place.sha256 if row.place is not None else ""
-    if not digest.startswith(wanted):
-        raise CheckpointError(f"{path}: expected a SHA-256 that starts with {wanted}, found {digest[: len(wanted)]}")
+    if not digest.startswith(sha256):
+        raise CheckpointError(f"{path}: expected a SHA-256 that starts with {sha256}, found {digest[: len(sha256)]}")
     try:
         load_network(path, model=row.name)
     except HpeLiteError as problem:
@@ -122,12 +121,14 @@ def _place(row: ZooRow) -> Place:
 
 
 def _report(row: ZooRow, path: Path, what: str) -> int:
+    own = row.place is not None and path.name == Path(row.place.stored_name).name
+    sha256 = row.place.sha256 if own else ""
     try:
-        digest = verify_file(path, row)
+        digest = verify_file(path, row, sha256)
     except CheckpointError as problem:
         print(f"hpe-lite models: {problem}; remove the file and download it again", file=sys.stderr)
         return 1
-    known = "as published" if row.place is not None and row.place.sha256 else "no published hash to compare with"
+    known = "as published" if sha256 else "no published hash to compare with"
     print(f"{path}: {what}; tensors of {row.name}, sha256 {digest} ({known})")
     return 0
 

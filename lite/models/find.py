@@ -45,20 +45,29 @@ def find_weights(file_name: str, checkpoints: str | Path | None = None) -> Path:
 
 
 def find_zoo_weights(row: ZooRow, checkpoints: str | Path | None = None) -> Path:
-    """The weights file of a zoo row.
+    """The weights file of a zoo row, under the name the original has or the one `models download` gives it.
 
     Raises:
         CheckpointError: the row names no file, or it is not there; the message says where it can be had.
     """
+    if (there := look_for_zoo_weights(row, checkpoints)) is not None:
+        return there
+    fetch = f", or run `hpe-lite models download {row.name}`" if row.place is not None else ""
     if row.weights is None:
         raise CheckpointError(
             f"{row.name}: expected its weights file, which has no fixed name; "
-            f"get it from {row.source} and pass its path"
+            f"get it from {row.source} and pass its path{fetch}"
         )
     try:
         return find_weights(row.weights, checkpoints)
     except CheckpointError as problem:
-        raise CheckpointError(f"{row.name}: {problem} (source: {row.source}, licence {row.licence})") from None
+        raise CheckpointError(f"{row.name}: {problem}{fetch} (source: {row.source}, licence {row.licence})") from None
+
+
+def look_for_zoo_weights(row: ZooRow, checkpoints: str | Path | None = None) -> Path | None:
+    """The weights file of a zoo row, or None."""
+    names = [row.weights, row.place.stored_name if row.place is not None else None]
+    return next((path for name in names if name and (path := look_for(name, checkpoints)) is not None), None)
 
 
 def zoo_row(name: str) -> ZooRow:

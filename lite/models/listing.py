@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from lite.artifact import read_spec, sha256_of, spec_from_dict
 from lite.check_report import report_lines
 from lite.errors import HpeLiteError
-from lite.models.find import find_zoo_weights, look_for, resolve_model
+from lite.models.find import find_zoo_weights, look_for_zoo_weights, resolve_model
 from lite.models.rows import ZooRow
 from lite.models.zoo import ZOO
 from lite.skeletons import load_skeleton
@@ -54,7 +54,7 @@ def zoo_facts(checkpoints: str | Path | None = None) -> list[dict[str, Any]]:
             "size": row.size,
             "licence": row.licence,
             "default": row.default,
-            "present": row.weights is not None and look_for(row.weights, checkpoints) is not None,
+            "present": look_for_zoo_weights(row, checkpoints) is not None,
             "weights": row.weights,
             "source": row.source,
             "accuracy": dict(row.accuracy),

@@ -78,6 +78,7 @@ def _sapiens_places() -> dict[str, Place]:
     coco = {"0.3b": 796, "0.6b": 812, "1b": 821, "2b": 822}
     whole = {"0.3b": 620, "0.6b": 695, "1b": 727, "2b": 745}
     goliath = {"0.3b": 573, "0.6b": 609, "1b": 639}
+    parts = {"0.3b": "7673_epoch_194", "0.6b": "7777_epoch_178", "1b": "7994_epoch_151"}
     return {
         **{
             f"sapiens-{s}-coco17": _sapiens(_SAPIENS_COCO, "pose", s, f"coco_best_coco_AP_{ap}")
@@ -92,6 +93,10 @@ def _sapiens_places() -> dict[str, Place]:
         **{
             f"sapiens-{s}-goliath308": _sapiens(_SAPIENS, "pose", s, f"goliath_best_goliath_AP_{ap}")
             for s, ap in goliath.items()
+        },
+        **{
+            f"sapiens-{s}-seg28": _sapiens(_SAPIENS, "seg", s, f"goliath_best_goliath_mIoU_{ending}")
+            for s, ending in parts.items()
         },
     }
 
@@ -121,8 +126,32 @@ def _rtmdet_places() -> dict[str, Place]:
     }
 
 
-def _vitpose_places() -> dict[str, Place]:
+def _transformers(name: str) -> Place:
+    """A folder of Hugging Face's transformers, kept as a folder."""
+    return Place(
+        repository=f"usyd-community/{name}",
+        file="model.safetensors",
+        beside=("config.json",),
+        save_as=f"{name}/model.safetensors",
+    )
+
+
+def _hrnet_places() -> dict[str, Place]:
     """The originals lie on personal drives; mmpose's networks of the same shape, trained again, have an address."""
+    folder = "mmpose/bottom_up"
+    return {
+        "higherhrnet-w32-coco17": _openmmlab(
+            f"{folder}/higher_hrnet32_coco_512x512-8ae85183_20200713.pth", {"AP": 67.7, "AR": 72.3}
+        ),
+        "higherhrnet-w48-coco17": _openmmlab(
+            f"{folder}/higher_hrnet48_coco_512x512-60fedcbc_20200712.pth", {"AP at 512 px": 68.6, "AR at 512 px": 73.1}
+        ),
+        "ae-hrnet-w32-coco17": _openmmlab(f"{folder}/hrnet_w32_coco_512x512-bcb8c247_20200816.pth"),
+    }
+
+
+def _vitpose_places() -> dict[str, Place]:
+    """Of one data set: mmpose's, trained again. Of several: the originals, in the form of transformers."""
     retrained = {
         "s": ("small", "62d7a712_20230314", 73.9, 79.2),
         "b": ("base", "216eae50_20230314", 75.7, 81.0),
@@ -134,12 +163,17 @@ def _vitpose_places() -> dict[str, Place]:
         "h-simple": ("huge-simple", "ffd48c05_20230314", 78.9, 83.9),
     }
     folder = "mmpose/v1/body_2d_keypoint/topdown_heatmap/coco"
+    plus = {"s": "small", "b": "base", "l": "large", "h": "huge"}
     return {
-        f"vitpose-{size}-coco17": _openmmlab(
-            f"{folder}/td-hm_ViTPose-{word}_8xb64-210e_coco-256x192-{ending}.pth", {"AP": ap, "AR": ar}
-        )
-        for size, (word, ending, ap, ar) in retrained.items()
+        **{
+            f"vitpose-{size}-coco17": _openmmlab(
+                f"{folder}/td-hm_ViTPose-{word}_8xb64-210e_coco-256x192-{ending}.pth", {"AP": ap, "AR": ar}
+            )
+            for size, (word, ending, ap, ar) in retrained.items()
+        },
+        **{f"vitpose-plus-{size}-coco17": _transformers(f"vitpose-plus-{word}") for size, word in plus.items()},
+        "vitpose-b-multi-coco17": _transformers("vitpose-base-coco-aic-mpii"),
     }
 
 
-PLACES: dict[str, Place] = {**_sapiens_places(), **_rtmdet_places(), **_vitpose_places()}
+PLACES: dict[str, Place] = {**_sapiens_places(), **_rtmdet_places(), **_hrnet_places(), **_vitpose_places()}

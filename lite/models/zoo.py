@@ -16,14 +16,8 @@ def _by_name(*groups: list[ZooRow]) -> dict[str, ZooRow]:
     for row in (row for group in groups for row in group):
         if row.name in zoo:
             raise ValueError(f"two zoo rows are named {row.name}")
-        zoo[row.name] = _placed(row)
+        zoo[row.name] = replace(row, place=PLACES.get(row.name))
     return zoo
-
-
-def _placed(row: ZooRow) -> ZooRow:
-    """The row with its place, and with the name its file has after a download where the row names none."""
-    place = PLACES.get(row.name)
-    return row if place is None else replace(row, place=place, weights=row.weights or place.stored_name)
 
 
 ZOO: dict[str, ZooRow] = _by_name(HRNET_ROWS, LITE_HRNET_ROWS, RTMDET_ROWS, SAPIENS_ROWS, VITPOSE_ROWS)

@@ -18,7 +18,7 @@ from lite.models import download as module
 from lite.models.download import download, licence_text, verify, verify_file
 from lite.models.download_config import DownloadConfig, VerifyConfig
 from lite.models.fetch import Progress
-from lite.models.find import find_weights
+from lite.models.find import find_weights, find_zoo_weights
 from lite.models.places import PLACES, Place
 from lite.models.zoo import ZOO
 
@@ -54,7 +54,8 @@ def config(folder: Path, **options: bool) -> DownloadConfig:
 def test_every_place_has_a_row_and_a_stored_name() -> None:
     assert set(PLACES) <= set(ZOO)
     assert all(row.place is PLACES.get(row.name) for row in ZOO.values())
-    assert all(row.weights == row.place.stored_name for row in ZOO.values() if row.place)
+    sapiens = [row for row in ZOO.values() if row.place and row.family in ("sapiens", "rtmdet")]
+    assert sapiens and all(row.weights == row.place.stored_name for row in sapiens)
     files = [(place.text, place.file) for place in PLACES.values()]
     assert len(files) == len(set(files))
 
@@ -295,3 +296,26 @@ def test_the_config_is_checked(tmp_path: Path) -> None:
         DownloadConfig(name="x", offline=True, force=True)
     with pytest.raises(ConfigError, match="found none"):
         VerifyConfig(name="x", checkpoints=str(tmp_path / "no"))
+
+
+def test_a_downloaded_file_is_found_by_the_model_name(tmp_path: Path) -> None:
+    row = ZOO["higherhrnet-w32-coco17"]
+    assert row.weights != row.place.stored_name
+    with pytest.raises(CheckpointError, match="or run `hpe-lite models download higherhrnet-w32-coco17`"):
+        find_zoo_weights(row, tmp_path)
+    (tmp_path / row.place.stored_name).touch()
+    assert find_zoo_weights(row, tmp_path) == tmp_path / row.place.stored_name
+    (tmp_path / row.weights).touch()
+    assert find_zoo_weights(row, tmp_path) == tmp_path / row.weights  # what the user put there comes first
+
+
+def test_the_hash_of_the_place_is_asked_only_of_its_file(
+    served: list[bytes], weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(ZOO, NAME, dataclasses.replace(ZOO[NAME], weights="own.safetensors"))
+    place = dataclasses.replace(ZOO[NAME].place, sha256="0" * 8)
+    monkeypatch.setitem(ZOO, NAME, dataclasses.replace(ZOO[NAME], place=place))
+    (tmp_path / "own.safetensors").write_bytes(weights.read_bytes())
+    assert verify(VerifyConfig(name=NAME, checkpoints=str(tmp_path))) == 0
+    (tmp_path / "own.safetensors").rename(tmp_path / "nano.safetensors")
+    assert verify(VerifyConfig(name=NAME, checkpoints=str(tmp_path))) == 1
