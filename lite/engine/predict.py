@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
+import cv2
 import numpy as np
 
 from lite.artifact import CropRule
@@ -15,9 +16,9 @@ from lite.engine.pipeline import Pipeline
 from lite.errors import AnnotationError, InputError
 from lite.evaluate.boxes import Boxes, truth_boxes
 from lite.evaluate.coco_files import KeypointTruth
-from lite.evaluate.keypoint_ap import PredictedPerson
-from lite.geometry import box_to_center_scale
-from lite.structures import Detections, Frame
+from lite.evaluate.submit import PredictedPerson
+from lite.geometry import box_to_center_scale, udp_affine, udp_to_frame
+from lite.structures import Crops, Detections, Frame, Poses, Record
 from lite.writers.records import Results, load_results
 
 Finder = Callable[[Sequence[Frame]], Detections]
@@ -59,11 +60,18 @@ class Predictions:
 
 
 def truth_finder(truth: KeypointTruth) -> Finder:
-    """The annotated boxes of each frame, clipped to it, with score 1."""
+    """The annotated boxes of each frame with score 1: of everybody as they are for MPII, else see `truth_boxes`."""
     image_of = {image["file_name"]: image["id"] for image in truth.images}
 
+    def boxes_in(frame: Frame) -> np.ndarray:
+        people = truth.people_of(image_of[frame.source])
+        if not truth.square_crops:
+            return truth_boxes(people, frame.size_hw)
+        boxes = np.array([person["bbox"] for person in people], np.float64)
+        return np.column_stack([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]]).astype(np.float32)
+
     def find(frames: Sequence[Frame]) -> Detections:
-        boxes = [truth_boxes(truth.people_of(image_of[frame.source]), frame.size_hw) for frame in frames]
+        boxes = [boxes_in(frame) for frame in frames]
         scores = [np.ones(len(one), np.float32) for one in boxes]
         return GivenBoxes({frame.source: pair for frame, *pair in zip(frames, boxes, scores)})(frames)
 
@@ -92,6 +100,7 @@ def predict(
     find: Finder,
     *,
     frame_batch: int,
+    square_boxes: bool = False,
     advance: Callable[[int], None] = lambda _: None,
 ) -> Predictions:
     """Run the stages over every picture.
@@ -100,24 +109,21 @@ def predict(
         truth: names the pictures.
         store: holds them.
         pipeline: the stages after detection.
-        find: frames -> boxes.
+        find: frames -> boxes; not asked by a network that needs none.
         frame_batch: pictures handled together.
+        square_boxes: the boxes are MPII's squares, which fill the network's input.
         advance: told the number of pictures done since the last call.
 
     Raises:
         InputError: not one of the pictures can be read.
     """
     result = Predictions()
-    rule, input_hw = pipeline.pose.spec.crop or CropRule(), pipeline.pose.spec.input_hw
     for frames, image_ids, failures in _frames(truth, store, frame_batch):
         result.failures.update(failures)
-        detections = find(frames)
-        poses = join([pipeline.assemble(pipeline.forward(crops), crops) for crops in pipeline.crop(frames, detections)])
-        _, scales = box_to_center_scale(poses.boxes, rule.padding, input_hw)
-        for position, image_id in enumerate(image_ids):
-            mine = np.flatnonzero(poses.frame_of == position)
-            boxes = poses.boxes[mine], poses.scores[mine]
-            result.add(image_id, poses.keypoints[mine], poses.keypoint_scores[mine], boxes, scales[mine])
+        if pipeline.pose.spec.task == "pose-bottom-up":
+            _add_records(result, pipeline(frames), image_ids, truth.num_keypoints)
+        else:
+            _add_poses(result, pipeline, frames, find(frames), image_ids, square_boxes)
         advance(len(image_ids) + len(failures))
     if truth.images and len(result.failures) == len(truth.images):
         name, problem = next(iter(result.failures.items()))
@@ -125,6 +131,64 @@ def predict(
             f"images: expected the annotated pictures, could read none of {len(truth.images)} ({name}: {problem})"
         )
     return result
+
+
+def _add_poses(
+    result: Predictions,
+    pipeline: Pipeline,
+    frames: Sequence[Frame],
+    detections: Detections,
+    image_ids: Sequence[int],
+    squares: bool,
+) -> None:
+    """Run the stages after detection over a frame batch."""
+    rule, input_hw = pipeline.pose.spec.crop or CropRule(), pipeline.pose.spec.input_hw
+    squares = squares and rule.affine == "udp"  # the classic rule keeps the aspect of the picture by itself
+    if squares:
+        portions = _square_crops(frames, detections, input_hw, rule.padding, pipeline.batch_size)
+    else:
+        portions = pipeline.crop(frames, detections)
+    poses: Poses = join([pipeline.assemble(pipeline.forward(crops), crops) for crops in portions])
+    _, scales = box_to_center_scale(poses.boxes, rule.padding, (1, 1) if squares else input_hw)
+    for position, image_id in enumerate(image_ids):
+        mine = np.flatnonzero(poses.frame_of == position)
+        boxes = poses.boxes[mine], poses.scores[mine]
+        result.add(image_id, poses.keypoints[mine], poses.keypoint_scores[mine], boxes, scales[mine])
+
+
+def _square_crops(
+    frames: Sequence[Frame], detections: Detections, input_hw: tuple[int, int], padding: float, most: int
+) -> Iterator[Crops]:
+    """Crops of at most `most` square boxes that fill the network's input, aspect lost, as MPII networks were trained.
+
+    Source: ViTPose `topdown_mpii_dataset.py`, where both sides of the scale are equal whatever the input's aspect.
+    """
+    h, w = input_hw
+    for start in range(0, max(len(detections), 1), most):
+        part = slice(start, start + most)
+        mine = Detections(
+            boxes=detections.boxes[part], scores=detections.scores[part], frame_of=detections.frame_of[part]
+        )
+        center, scale = box_to_center_scale(mine.boxes, padding, (1, 1))
+        matrices = udp_affine(center, scale, input_hw)
+        pixels = [cv2.warpAffine(frames[n].pixels, matrix, (w, h)) for n, matrix in zip(mine.frame_of, matrices)]
+        stacked = np.array(pixels, np.uint8).reshape(-1, h, w, 3)
+        yield Crops(pixels=stacked, to_frame=udp_to_frame(center, scale, input_hw), detections=mine)
+
+
+def _add_records(result: Predictions, records: Sequence[Record], image_ids: Sequence[int], num_keypoints: int) -> None:
+    """People of a network that needs no boxes; their own box counts as the size."""
+    for record, image_id in zip(records, image_ids):
+        if record.error is not None:
+            result.failures[record.source] = record.error
+            continue
+        people = record.people
+        boxes = np.array([person["bbox"][0] for person in people], np.float32).reshape(-1, 4)
+        scores = np.array([person["bbox_score"] for person in people], np.float32)
+        keypoints = np.array([person["keypoints"] for person in people], np.float32).reshape(-1, num_keypoints, 2)
+        keypoint_scores = np.array([person["keypoint_scores"] for person in people], np.float32)
+        sizes = boxes[:, 2:] - boxes[:, :2]
+        result.add(image_id, keypoints, keypoint_scores.reshape(-1, num_keypoints), (boxes, scores), sizes)
 
 
 def _frames(

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from lite.errors import AnnotationError
-from lite.evaluate.coco_files import read_boxes, read_entries, read_truth, server_entries
+from lite.evaluate.coco_files import read_truth
+from lite.evaluate.result_files import read_boxes, read_entries, server_entries
 
 
 def annotation(**changes: Any) -> dict:

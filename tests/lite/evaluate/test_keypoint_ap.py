@@ -9,8 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lite.evaluate.coco_files import KeypointTruth, read_truth, server_entries
-from lite.evaluate.keypoint_ap import AP_NAMES, PredictedPerson, fused_score, keypoint_ap, keypoint_ap_by_part, submit
+from lite.evaluate.coco_files import KeypointTruth, read_truth
+from lite.evaluate.data_sets import parts_of
+from lite.evaluate.keypoint_ap import AP_NAMES, keypoint_ap, keypoint_ap_by_part
+from lite.evaluate.result_files import server_entries
+from lite.evaluate.submit import PredictedPerson, SubmitRule, person_score, submit
 from lite.skeletons import load_skeleton
 
 pytest.importorskip("pycocotools")
@@ -53,7 +56,7 @@ def test_sapiens_wholebody(shared: Path) -> None:
     truth = read_truth(folder / "coco/test_coco_wholebody.json", 133)
     entries = submit(sapiens_predictions(folder / "eval_wholebody_predictions.json"), skeleton.oks_sigmas)
     expect_sapiens(expected, entries, truth, skeleton.oks_sigmas)
-    parts = keypoint_ap_by_part(truth, entries, skeleton.oks_sigmas, skeleton.parts)
+    parts = keypoint_ap_by_part(truth, entries, skeleton.oks_sigmas, parts_of(skeleton))
     assert list(parts) == list(expected["part_stats"])
     for name, numbers in expected["part_stats"].items():
         assert list(parts[name].values()) == pytest.approx(numbers, abs=1e-9), name
@@ -68,8 +71,6 @@ def test_vitpose(golden: Path, case: str) -> None:
     scored = 0
     for name, expected in json.loads((folder / "expected.json").read_text()).items():
         settings = expected["_settings"]
-        if settings.get("soft"):  # the soft suppression of ViTPose is tested with lite.geometry
-            continue
         predictions = [
             PredictedPerson(
                 image_id=image_ids[row["image"]],
@@ -81,7 +82,10 @@ def test_vitpose(golden: Path, case: str) -> None:
             )
             for row in json.loads((folder / settings["prediction"]).read_text())
         ]
-        entries = submit(predictions, SIGMAS, keypoint_thr=settings.get("vis", 0.2), oks_thr=settings.get("oks", 0.9))
+        rule = SubmitRule(
+            vis_thr=settings.get("vis", 0.2), oks_thr=settings.get("oks", 0.9), soft=settings.get("soft", False)
+        )
+        entries = submit(predictions, SIGMAS, rule=rule)
         assert len(entries) == expected["_num_kept"], name
         found = keypoint_ap(truth, entries, SIGMAS)
         assert found == pytest.approx({key: expected[key] for key in AP_NAMES}, abs=1e-4), name
@@ -194,9 +198,12 @@ def test_submit_drops_equal_ids_and_near_copies() -> None:
     assert entries[0]["keypoints"][:3] == [0.5, 10.5, 0.5]
 
 
-def test_fused_score_counts_strictly_above() -> None:
-    assert fused_score(0.5, np.array([0.2, 0.4, 0.8])) == pytest.approx(0.3)
-    assert fused_score(0.5, np.array([0.2, 0.1])) == 0.0
+def test_person_score_counts_strictly_above() -> None:
+    scores = np.array([0.2, 0.4, 0.8])
+    assert person_score(0.5, scores, SubmitRule()) == pytest.approx(0.3)
+    assert person_score(0.5, np.array([0.2, 0.1]), SubmitRule()) == 0.0
+    assert person_score(0.5, scores, SubmitRule(person_score="keypoints")) == pytest.approx(0.6)
+    assert person_score(0.5, scores, SubmitRule(person_score="given")) == 0.5
 
 
 def test_pycocotools_stays_silent(capsys: pytest.CaptureFixture) -> None:
