@@ -1,6 +1,6 @@
 """Frame batch -> Detections: people found by a network, given boxes, or the whole frame as one box."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import cv2
 import numpy as np
@@ -22,7 +22,8 @@ class PersonDetector:
 
     Args:
         backend: runs the network; `run(pixels (B, h, w, 3) uint8) -> boxes (B, n, 4) canvas px, scores, labels (B, n)`,
-            before suppression, unused places with score 0.
+            before suppression, unused places with score 0. One with `find(pictures) -> [(boxes frame px, scores,
+            labels)]` is handed whole pictures instead.
         score_thr: boxes must score strictly more.
         nms_thr: IoU with a better box up to which a box is kept.
         max_people: best boxes kept in a frame; None keeps all.
@@ -45,25 +46,34 @@ class PersonDetector:
 
     def __call__(self, frames: Sequence[Frame]) -> Detections:
         """Detections of a frame batch; a frame with nobody has none."""
-        spec = self.backend.spec
-        most = min(FRAMES_AT_ONCE, spec.batch_range[1])
+        most = min(FRAMES_AT_ONCE, self.backend.spec.batch_range[1])
         found = []
         for start in range(0, len(frames), most):
             part = frames[start : start + most]
-            canvases = np.stack([letterbox(frame.pixels, spec) for frame in part])
-            raw = self.backend.run(canvases)
-            for frame, boxes, scores, labels in zip(part, raw["boxes"], raw["scores"], raw["labels"]):
-                found.append(
-                    self._select(frame, boxes[labels == spec.person_label], scores[labels == spec.person_label])
-                )
+            for frame, (boxes, scores, labels) in zip(part, self._candidates(part)):
+                people = labels == self.backend.spec.person_label
+                found.append(self._select(frame, boxes[people], scores[people]))
         return _join(found)
 
+    def _candidates(self, frames: Sequence[Frame]) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """Boxes (n, 4) float32 frame px, scores (n,) and labels (n,) of each frame."""
+        if find := getattr(self.backend, "find", None):
+            yield from find([frame.pixels for frame in frames])
+            return
+        spec = self.backend.spec
+        raw = self.backend.run(np.stack([letterbox(frame.pixels, spec) for frame in frames]))
+        for frame, boxes, scores, labels in zip(frames, raw["boxes"], raw["scores"], raw["labels"]):
+            _, (scale_x, scale_y) = letterbox_geometry(frame.size_hw, spec.input_hw)
+            yield (
+                boxes.astype(np.float32) * np.float32([1 / scale_x, 1 / scale_y, 1 / scale_x, 1 / scale_y]),
+                scores,
+                labels,
+            )
+
     def _select(self, frame: Frame, boxes: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Boxes (n, 4) canvas px and scores (n,) of people -> the kept ones in frame px, best first."""
+        """Boxes (n, 4) frame px and scores (n,) of people -> the kept ones, best first."""
         sure = scores > self.score_thr
-        boxes, scores = boxes[sure].astype(np.float32), scores[sure].astype(np.float32)
-        _, (scale_x, scale_y) = letterbox_geometry(frame.size_hw, self.backend.spec.input_hw)
-        boxes = boxes * np.float32([1 / scale_x, 1 / scale_y, 1 / scale_x, 1 / scale_y])
+        boxes, scores = boxes[sure], scores[sure].astype(np.float32)
         kept = nms_inclusive(boxes, scores, self.nms_thr)
         boxes, scores = _inside(boxes[kept], frame), scores[kept]
         real = (boxes[:, 2] - boxes[:, 0] >= 1) & (boxes[:, 3] - boxes[:, 1] >= 1)  # the rest lay in the padding

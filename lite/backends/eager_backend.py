@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from lite.artifact import ArtifactSpec
+from lite.backends import mmdet_backend
 from lite.backends.cpu_bfloat16 import keep_memory, quicken
 from lite.backends.cpu_convolution import pack_convolutions
 from lite.backends.cpu_maps import PlanarMaps
@@ -108,6 +109,12 @@ def load(model: str | Path, *, trust: bool, config: str | Path | None) -> nn.Mod
     return rtmdet_from_config(config, *read_state_dict(model, trust)).eval()
 
 
+def _describes_rtmdet(config: str | Path) -> bool:
+    from lite.models.mmdet_config import describes_rtmdet
+
+    return describes_rtmdet(config)
+
+
 def find_artifact(name: str | Path) -> Path:
     """An exported file by its path, or by its bare name in the folders weights are looked for in.
 
@@ -128,7 +135,7 @@ def open(
     flip_test: bool | None = None,
     threads: int | None = None,
     config: str | Path | None = None,
-) -> EagerBackend:
+) -> EagerBackend | mmdet_backend.MmdetBackend:
     """Load a zoo name or checkpoint and make it ready; see `lite.backends.open_backend` for arguments and errors."""
     if mode == "int8":
         raise ConfigError(
@@ -138,6 +145,8 @@ def open(
     target = choose_device(device)
     if threads is not None:
         torch.set_num_threads(threads)
+    if config is not None and not _describes_rtmdet(config):
+        return mmdet_backend.open(model, config=config, device=device, trust=trust)
     network = load(model, trust=trust, config=config)
     chosen, why = choose_mode(network, mode, target)
     fold_batch_norm(network.eval())

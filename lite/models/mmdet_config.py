@@ -110,6 +110,30 @@ def _merge(child: Mapping[str, Any], base: Mapping[str, Any], where: str) -> dic
     return merged
 
 
+def describes_rtmdet(config: str | Path) -> bool:
+    """Whether a configuration is of a detector built in here, as far as it can be told without running it.
+
+    Raises:
+        ConfigError: the file cannot be read, or is no Python.
+    """
+    try:
+        model = read_mmdet_config(config).get("model")
+    except ConfigError:
+        if _names_rtmdet(Path(config)):
+            raise  # ours, if only it were plain
+        return False
+    return isinstance(model, dict) and str(model.get("type")).split(".")[-1] == "RTMDet"
+
+
+def _names_rtmdet(path: Path) -> bool:
+    """Whether the text names an RTMDet, or is none that could be run either."""
+    try:
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+    except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
+        return True
+    return any(isinstance(node, ast.Constant) and "rtmdet" in str(node.value).lower() for node in ast.walk(tree))
+
+
 def rtmdet_from_config(
     config: str | Path | Mapping[str, Any], state: Mapping[str, "Tensor"], meta: Mapping[str, Any] | None = None
 ) -> "RTMDet":
@@ -135,8 +159,8 @@ def rtmdet_from_config(
     if not isinstance(model, dict) or str(model.get("type")).split(".")[-1] != "RTMDet":
         found = model.get("type") if isinstance(model, dict) else model
         raise ModelError(
-            f"{where}: expected an RTMDet, found {found}; other detectors of mmdetection are for the extra "
-            "hpe-lite[mmdet], which this version does not run yet"
+            f"{where}: expected an RTMDet, found {found}; other detectors of mmdetection run in mmdetection itself, "
+            "see docs/mmdet.md"
         )
     sizes = _sizes(model, where)
     side, fill = _canvas(values, where)
