@@ -92,3 +92,8 @@ class EvalConfig(DeviceConfig, DetectorConfig):
             raise ConfigError("images: expected the folder or tar file with the annotated pictures, found nothing")
         if self.boxes not in BOX_SOURCES and not self.boxes.endswith(".json"):
             raise ConfigError(f"boxes: expected gt, detector or a detection file (.json), found {self.boxes!r}")
+
+    @property
+    def models(self) -> list[str]:
+        """The model as a list; empty for the built-in one."""
+        return [self.model] if self.model else []
