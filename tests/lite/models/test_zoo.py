@@ -31,6 +31,10 @@ def test_row_builds_with_its_spec(name: str) -> None:
     elif row.task == "segment":
         assert spec.crop is not None and spec.frame is not None
         assert len(spec.labels) == len(spec.palette) == spec.outputs[0].shape[1]
+    elif row.task == "pose-bottom-up":
+        assert spec.frame.kind == "short-side" and load_skeleton(spec.skeleton).flip_indices is not None
+    elif row.task == "classify":
+        assert spec.frame.kind == "center-crop" and len(spec.labels) == spec.outputs[0].shape[1]
     else:
         assert spec.letterbox is not None and spec.labels[spec.person_label] == "person"
 
