@@ -224,7 +224,7 @@ def classification_hrnet(width: int, name: str, input_hw: tuple[int, int] = (224
 
 
 def classes_spec(model: str, input_hw: tuple[int, int], num_classes: int) -> ArtifactSpec:
-    """What a classifier takes and gives: the short side to 8/7 of the input's, as trained, and the middle of it."""
+    """What a classifier takes and gives: the middle of a frame whose short side becomes `short_side_px`."""
     names = imagenet_names() if num_classes == 1000 else ()
     return ArtifactSpec(
         task="classify",
@@ -232,9 +232,17 @@ def classes_spec(model: str, input_hw: tuple[int, int], num_classes: int) -> Art
         input_hw=tuple(input_hw),
         mean=MEAN,
         std=STD,
-        frame=FrameRule(kind="center-crop", short_side=int(min(input_hw) / 0.875)),
+        frame=FrameRule(kind="center-crop", short_side=short_side_px(min(input_hw))),
         outputs=(OutputSpec(name="probabilities", shape=("N", num_classes), dtype="float32", unit="0..1"),),
         codec={"name": "softmax"},
         labels=names,
         licence=LICENCE,
     )
+
+
+def short_side_px(input_side: int) -> int:
+    """Of a resized frame, from the shorter side of the input: 256 for 224, as trained, and 8/7 for other sizes.
+
+    For 256 it is 256, too: pytorch-human-pose trains at 224 and then shows the network 256 px of 256.
+    """
+    return 256 if 224 <= input_side <= 256 else int(input_side / 0.875)

@@ -8,6 +8,7 @@ from torch import nn
 from lite.artifact import FrameRule
 from lite.backends.fold import fold_batch_norm
 from lite.models.higher_hrnet import HigherHRNet, higher_hrnet
+from lite.models.zoo import ZOO
 from tests.lite.models.hrnet_weights import generated
 
 NAMES = {"heatmaps_4": "heatmaps_4", "heatmaps_2": "heatmaps_2", "tags": "tags_4"}
@@ -84,3 +85,5 @@ def test_spec():
     assert spec.frame == FrameRule(kind="short-side", multiple=64)
     np.testing.assert_allclose(spec.mean, [123.675, 116.28, 103.53])
     np.testing.assert_allclose(spec.std, [58.395, 57.12, 57.375])
+    with torch.device("meta"):
+        assert ZOO["higherhrnet-w48-coco17"].build().spec.input_hw == (640, 640)  # as its weights were trained

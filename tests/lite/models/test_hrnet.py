@@ -145,3 +145,8 @@ def test_spec_of_a_classifier():
     assert spec.frame == FrameRule(kind="center-crop", short_side=256)
     assert spec.outputs[0].shape == ("N", 1000)
     assert classes_spec("x", (224, 224), 3).labels == ()
+
+
+@pytest.mark.parametrize(("side", "short_side"), [(224, 256), (256, 256), (128, 146), (448, 512)])
+def test_short_side_of_the_resized_frame(side, short_side):
+    assert classes_spec("x", (side, side), 2).frame.short_side == short_side
