@@ -13,8 +13,9 @@ from lite.artifact import ArtifactSpec
 from lite.crop import warp
 from lite.errors import ConfigError
 from lite.geometry import invert_affine, transform_points
-from lite.group import Group, Grouping, group_by_tag, refine
+from lite.group import Group, Grouping, group_by_tag
 from lite.network import LARGEST_ASPECT
+from lite.refine import refine
 from lite.structures import Frame, Poses
 
 

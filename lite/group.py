@@ -4,10 +4,9 @@ Every keypoint in turn is matched with the people found so far, by the distance 
 only; one picture at a time.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
-import cv2
 import numpy as np
 
 from lite.assignment import assign
@@ -15,6 +14,7 @@ from lite.errors import ConfigError
 
 # From the middle of the body outwards; keypoints of other skeletons are visited in their own order.
 ORDER_OF_17 = (0, 1, 2, 3, 4, 5, 6, 11, 12, 7, 8, 9, 10, 13, 14, 15, 16)
+MATCHED_AT_ONCE = 60  # people; noise makes hundreds, and the time of matching grows with the third power
 NO_PARTNER = 1e10  # cost of giving a candidate to nobody
 
 
@@ -29,6 +29,8 @@ class Grouping:
         keep: who stays when there are more: "best" those with the highest scores; "first" those found first, and only
             as many candidates of each keypoint are looked at, as in the original.
         refine: look for what a person lacks in the maps, near the person's tag.
+        rounded: match by distances rounded to whole numbers, as published; of people whose tags are nearer than 0.5 the
+            order of a search then decides who gets a keypoint. Not rounded, the nearest does.
         merge_equal_tags: as in the original, a new person whose first tag equals another's to the last bit takes the
             other's place, which makes one of two people.
         person_thr: people scoring less are left out.
@@ -42,6 +44,7 @@ class Grouping:
     max_people: int = 30
     keep: Literal["best", "first"] = "best"
     refine: bool = True
+    rounded: bool = True
     merge_equal_tags: bool = False
     person_thr: float = 0.0
 
@@ -148,7 +151,7 @@ def _match(
         columns = _matched_with(people, options)
         mean_tags = people.tag_sum[columns] / people.count[columns, None]
         distance = np.linalg.norm(tags[:, None].astype(np.float64) - mean_tags[None], axis=2)  # (R, C)
-        cost = 100 * np.rint(distance) - scores[:, None]
+        cost = 100 * (np.rint(distance) if options.rounded else distance) - scores[:, None]
         spare = max(len(usable) - len(columns), 0)
         pairs = assign(np.concatenate([cost, np.full((len(usable), spare), NO_PARTNER)], axis=1))
         accepted = {r: columns[c] for r, c in pairs if c < len(columns) and distance[r, c] < options.tag_thr}
@@ -160,10 +163,13 @@ def _match(
 
 
 def _matched_with(people: _People, options: Grouping) -> np.ndarray:
-    """Who can still get keypoints, in the order they were found: all, or as many as are allowed."""
-    if options.keep == "first" or len(people.score) <= options.max_people:
+    """Who can still get keypoints, in the order they were found; of more than can be matched at once the best."""
+    if options.keep == "first":
         return np.arange(min(len(people.score), options.max_people))
-    return np.sort(np.argsort(-people.score, kind="stable")[: options.max_people])
+    most = max(options.max_people, MATCHED_AT_ONCE)
+    if len(people.score) <= most:
+        return np.arange(len(people.score))
+    return np.sort(np.argsort(-people.score, kind="stable")[:most])
 
 
 def _gathered(people: _People, keypoints: np.ndarray, scores: np.ndarray, tags: np.ndarray) -> Group:
@@ -187,63 +193,3 @@ def _limited(group: Group, options: Grouping) -> Group:
     elif len(group) > options.max_people:
         group = group.of(np.sort(np.argsort(-group.person_scores, kind="stable")[: options.max_people]))
     return group.of(np.flatnonzero(group.person_scores >= options.person_thr))
-
-
-def refine(group: Group, heatmaps: np.ndarray, tag_maps: np.ndarray, size_hw: tuple[int, int]) -> Group:
-    """Fill in what people lack: the place where the heatmap less the rounded distance of tags is highest.
-
-    Only keypoints somebody lacks are enlarged to the size of the input. Scores of people stay what they were.
-
-    Args:
-        group: people of one picture.
-        heatmaps: (K, h, w) float32. tag_maps: (K, E, h', w') float32. Both at any fraction of `size_hw`.
-        size_hw: the network's input, px.
-
-    Returns:
-        New people; keypoints found here have tags 0, and none is filled in where the heatmap is not above 0.
-    """
-    keypoints, scores = group.keypoints.copy(), group.scores.copy()
-    found = group.scores > 0
-    count = np.maximum(found.sum(axis=1), 1).astype(np.float32)[:, None]
-    reference = (group.tags * found[..., None]).sum(axis=1, dtype=np.float32) / count  # (P, E)
-    for joint in np.flatnonzero(~found.all(axis=0)):
-        heat = _enlarged(heatmaps[joint], size_hw)
-        tags = [_enlarged(one, size_hw) for one in tag_maps[joint]]
-        distance, scratch = np.empty_like(heat), np.empty_like(heat)
-        for person in np.flatnonzero(~found[:, joint]):
-            _tag_distance(tags, reference[person], distance, scratch)
-            np.rint(distance, out=distance)
-            np.subtract(heat, distance, out=distance)
-            y, x = divmod(int(distance.argmax()), size_hw[1])
-            if heat[y, x] > 0:
-                keypoints[person, joint] = _towards_higher(heat, x, y)
-                scores[person, joint] = heat[y, x]
-    return replace(group, keypoints=keypoints, scores=scores)
-
-
-def _enlarged(values: np.ndarray, size_hw: tuple[int, int]) -> np.ndarray:
-    if values.shape == tuple(size_hw):
-        return values
-    return cv2.resize(values, (size_hw[1], size_hw[0]), interpolation=cv2.INTER_LINEAR)
-
-
-def _tag_distance(tags: list[np.ndarray], reference: np.ndarray, out: np.ndarray, scratch: np.ndarray) -> None:
-    """Distance of E tag maps (H, W) to `reference` (E,), into `out`."""
-    np.subtract(tags[0], reference[0], out=out)
-    if len(tags) == 1:
-        np.abs(out, out=out)
-        return
-    np.square(out, out=out)
-    for values, value in zip(tags[1:], reference[1:]):
-        np.subtract(values, value, out=scratch)
-        np.square(scratch, out=scratch)
-        np.add(out, scratch, out=out)
-    np.sqrt(out, out=out)
-
-
-def _towards_higher(heat: np.ndarray, x: int, y: int) -> tuple[float, float]:
-    """The middle of a pixel, a quarter pixel towards its higher neighbour in each axis."""
-    bottom, right = heat.shape[0] - 1, heat.shape[1] - 1
-    step_x = 0.75 if heat[y, min(x + 1, right)] > heat[y, max(x - 1, 0)] else 0.25
-    step_y = 0.75 if heat[min(y + 1, bottom), x] > heat[max(y - 1, 0), x] else 0.25
-    return x + step_x, y + step_y

@@ -43,6 +43,7 @@ PLACES = {
     "lite.assemble": ("stages", "stages"),
     "lite.bottom_up": ("stages", "stages"),
     "lite.group": ("stages", "stages"),
+    "lite.refine": ("stages", "stages"),
     "lite.assignment": ("stages", "stages"),
     "lite.engine": ("runs", "engine"),
     "lite.train": ("runs", "train"),
