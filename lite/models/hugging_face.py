@@ -13,7 +13,7 @@ from lite.errors import CheckpointError
 
 CONFIG = "config.json"
 INDEX_SUFFIX = ".index.json"  # a large model is cut into several files, which this one lists
-WEIGHTS = ("model.safetensors", f"model.safetensors{INDEX_SUFFIX}", "pytorch_model.bin")
+WEIGHTS = tuple(f"{name}{end}" for name in ("model.safetensors", "pytorch_model.bin") for end in ("", INDEX_SUFFIX))
 LARGEST_JSON = 16 * 2**20  # bytes
 # What our ViTPose is built for; transformers can say otherwise.
 REQUIRED = {"patch_size": 16, "num_channels": 3, "hidden_act": "gelu"}
@@ -36,7 +36,7 @@ def shards(index: Path) -> list[Path]:
     """
     listed = _read_json(index).get("weight_map")
     names = sorted(set(listed.values())) if isinstance(listed, dict) and all(map(_is_text, listed.values())) else []
-    if not names or any(Path(name).name != name for name in names):
+    if not names or any(Path(name).name != name or name.endswith(INDEX_SUFFIX) for name in names):
         raise CheckpointError(f"{index}: expected a list of weights files beside it, found none; fetch it again")
     for name in names:
         if not (index.parent / name).is_file():

@@ -9,8 +9,12 @@ import pytest
 from lite.errors import ConfigError
 from lite.skeletons import list_skeletons, load_skeleton
 
-COUNTS = {"coco17": 17, "wholebody133": 133, "goliath308": 308, "mpii16": 16, "aic14": 14, "crowdpose14": 14}
-LINKS = {"coco17": 19, "wholebody133": 65, "goliath308": 65, "mpii16": 15, "aic14": 14, "crowdpose14": 15}
+COUNTS = {
+    "coco17": 17, "wholebody133": 133, "goliath308": 308, "mpii16": 16, "aic14": 14, "crowdpose14": 14, "ap10k17": 17,
+}  # fmt: skip
+LINKS = {
+    "coco17": 19, "wholebody133": 65, "goliath308": 65, "mpii16": 15, "aic14": 14, "crowdpose14": 15, "ap10k17": 17,
+}  # fmt: skip
 
 
 def test_all_files_are_listed():
@@ -49,6 +53,20 @@ def test_coco_constants():
     assert skeleton.keypoint_colors[0] == (51, 153, 255)
     assert skeleton.index("right_ankle") == 16
     assert load_skeleton("wholebody133").part("face") == slice(23, 91)
+
+
+def test_animals_have_the_constants_of_their_joints():
+    """Left and right alike, and those of the people's joints they are named after."""
+    animal, person = load_skeleton("ap10k17"), load_skeleton("coco17")
+    sigmas = dict(zip(animal.keypoint_names, animal.oks_sigmas))
+    assert all(sigmas[animal.keypoint_names[j]] == sigma for j, sigma in zip(animal.flip_indices, animal.oks_sigmas))
+    for name, twin in (
+        *((f"left_{joint}", f"left_{joint}") for joint in ("eye", "shoulder", "elbow", "hip", "knee")),
+        ("nose", "nose"),
+        ("left_front_paw", "left_wrist"),
+        ("left_back_paw", "left_ankle"),
+    ):
+        assert sigmas[name] == person.oks_sigmas[person.index(twin)]
 
 
 def test_unknown_names_are_answered():

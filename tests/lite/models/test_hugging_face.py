@@ -159,6 +159,15 @@ def test_weights_as_pickle(folder: Path) -> None:
     assert all(torch.equal(value, wanted[name]) for name, value in network.state_dict().items())
 
 
+def test_half_precision_weights_become_float32(folder: Path) -> None:
+    wanted = load_network(folder).state_dict()
+    state = {name: value.half() for name, value in load_file(folder / "model.safetensors").items()}
+    save_file(state, folder / "model.safetensors", {"format": "pt"})
+    for name, value in load_network(folder).state_dict().items():
+        assert value.dtype == wanted[name].dtype
+        torch.testing.assert_close(value, wanted[name], atol=1e-3, rtol=1e-3)
+
+
 @pytest.fixture
 def cut(folder: Path) -> Path:
     """The weights in two files and their index."""
@@ -187,7 +196,10 @@ def test_weights_in_several_files(moe: Path, cut: Path) -> None:
         load_network(cut)
 
 
-@pytest.mark.parametrize("listed", [{}, {"a": "../x.safetensors"}, {"a": "/etc/passwd"}, {"a": 5}, ["x"], None])
+@pytest.mark.parametrize(
+    "listed",
+    [{}, {"a": "../x.safetensors"}, {"a": "/etc/passwd"}, {"a": "model.safetensors.index.json"}, {"a": 5}, ["x"], None],
+)
 def test_an_index_that_lists_none_beside_it(cut: Path, listed: Any) -> None:
     (cut / "model.safetensors.index.json").write_text(json.dumps({"weight_map": listed}))
     with pytest.raises(CheckpointError, match="expected a list of weights files beside it"):
