@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from lite.artifact import CropRule
-from lite.assemble import join
+from lite.assemble import NOT_FINITE, join
 from lite.datasets.image_store import ImageStore
 from lite.detect import GivenBoxes
 from lite.engine.pipeline import Pipeline
@@ -59,14 +59,14 @@ class Predictions:
             self.people.append(person)
 
 
-def truth_finder(truth: KeypointTruth) -> Finder:
+def truth_finder(truth: KeypointTruth, *, inclusive: bool = False) -> Finder:
     """The annotated boxes of each frame with score 1: of everybody as they are for MPII, else see `truth_boxes`."""
     image_of = {image["file_name"]: image["id"] for image in truth.images}
 
     def boxes_in(frame: Frame) -> np.ndarray:
         people = truth.people_of(image_of[frame.source])
         if not truth.square_crops:
-            return truth_boxes(people, frame.size_hw)
+            return truth_boxes(people, frame.size_hw, inclusive=inclusive)
         boxes = np.array([person["bbox"] for person in people], np.float64)
         return np.column_stack([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]]).astype(np.float32)
 
@@ -152,6 +152,9 @@ def _add_poses(
     _, scales = box_to_center_scale(poses.boxes, rule.padding, (1, 1) if squares else input_hw)
     for position, image_id in enumerate(image_ids):
         mine = np.flatnonzero(poses.frame_of == position)
+        if not (np.isfinite(poses.keypoints[mine]).all() and np.isfinite(poses.keypoint_scores[mine]).all()):
+            result.failures[frames[position].source] = NOT_FINITE
+            continue
         boxes = poses.boxes[mine], poses.scores[mine]
         result.add(image_id, poses.keypoints[mine], poses.keypoint_scores[mine], boxes, scales[mine])
 

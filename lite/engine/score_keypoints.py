@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +76,8 @@ def score_keypoints(config: EvalConfig, pipeline: Pipeline | None) -> Scored:
     metrics, table, entries, pictures = measured(config, case, metrics)
     if config.worst:
         metrics["worst"] = write_worst(config, case.truth, skeleton, pictures)
+        drawn = [picture["picture"] for picture in metrics["worst"]]
+        table = replace(table, below=[*table.below, f"worst, drawn in {config.output}/worst: {', '.join(drawn)}"])
     return Scored(metrics=metrics | {"model": case.model}, tables=[table], entries=entries)
 
 
@@ -215,7 +217,7 @@ def _below(metrics: dict[str, Any]) -> list[str]:
 
 def _finder(config: EvalConfig, pipeline: Pipeline, truth: KeypointTruth) -> Finder:
     if config.boxes == "gt":
-        return truth_finder(truth)
+        return truth_finder(truth, inclusive=config.inclusive_boxes)
     if config.boxes == "detector":
         return pipeline.detect
     return boxes_finder(truth, read_boxes(config.boxes, truth.category_id))

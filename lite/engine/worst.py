@@ -36,6 +36,7 @@ def write_worst(
     """
     folder = Path(config.output) / "worst"
     assert config.images is not None  # checked by the config
+    _remove_earlier(folder)
     described = []
     with ImageStore(config.images) as store:
         for rank, picture in enumerate(pick_worst(pictures, config.worst), start=1):
@@ -61,6 +62,17 @@ def write_worst(
             )
     write_bytes(folder / "worst.json", to_bytes(json.dumps(described, indent=2, ensure_ascii=False) + "\n"))
     return described
+
+
+def _remove_earlier(folder: Path) -> None:
+    """Delete the drawings that an earlier `worst.json` names, or they would mix with the new ones."""
+    try:
+        names = [entry["drawing"] for entry in json.loads((folder / "worst.json").read_text(encoding="utf-8"))]
+    except (OSError, ValueError, TypeError, KeyError):
+        return
+    for name in names:
+        if isinstance(name, str) and Path(name).name == name:
+            (folder / name).unlink(missing_ok=True)
 
 
 def side_by_side(

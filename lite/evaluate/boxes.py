@@ -12,7 +12,7 @@ from lite.geometry import iou
 Boxes = tuple[np.ndarray, np.ndarray]  # boxes (N, 4) float32 xyxy px, scores (N,) float32
 
 
-def truth_boxes(people: list[dict[str, Any]], size_hw: tuple[int, int]) -> np.ndarray:
+def truth_boxes(people: list[dict[str, Any]], size_hw: tuple[int, int], *, inclusive: bool = False) -> np.ndarray:
     """Boxes of the people of one picture that a pose network is judged on, clipped to its pixel centres.
 
     Left out are crowds, people without a labelled keypoint, and boxes that are empty after clipping.
@@ -20,16 +20,20 @@ def truth_boxes(people: list[dict[str, Any]], size_hw: tuple[int, int]) -> np.nd
     Args:
         people: `KeypointTruth.people` of the picture.
         size_hw: of the picture, px.
+        inclusive: boxes end at their last pixel, one less wide and high.
 
     Returns:
         (N, 4) float32 xyxy px.
 
-    Source: mmpose 1.x, `BaseCocoStyleDataset.parse_data_info`.
+    Source: mmpose 1.x, `BaseCocoStyleDataset.parse_data_info`; inclusive: mmpose 0.x and ViTPose,
+    `topdown_coco_dataset.py`.
     """
     limit = np.array([size_hw[1] - 1, size_hw[0] - 1] * 2, np.float64)
     kept = []
     for person in people:
         x, y, width, height = person["bbox"]
+        if inclusive:
+            x, y, width, height = max(x, 0), max(y, 0), max(width - 1, 0), max(height - 1, 0)
         box = np.clip([x, y, x + width, y + height], 0, limit)
         triples = np.asarray(person["keypoints"], np.float64).reshape(-1, 3)
         judged = not person["iscrowd"] and person["num_keypoints"] > 0 and triples[:, :2].max(initial=0) > 0

@@ -24,6 +24,8 @@ class EvalConfig(DeviceConfig, DetectorConfig):
         model: zoo name, checkpoint or artifact of the keypoint network; unset takes the built-in one.
         boxes: gt (the annotated boxes), detector (end to end; bbox_thr applies), or a COCO detection file (.json; all
             of its boxes count).
+        inclusive_boxes: annotated boxes end at their last pixel, one less wide and high, as in the original evaluation
+            of ViTPose.
         flip_test: average with the mirrored crop; unset follows the model.
         predictions: score these instead of running anything: a results file of the server's form, or the output folder
             of infer.
@@ -50,6 +52,7 @@ class EvalConfig(DeviceConfig, DetectorConfig):
     heads: str | None = None
     model: str | None = None
     boxes: str = "gt"
+    inclusive_boxes: bool = False
     flip_test: bool | None = None
     predictions: str | None = None
     skeleton: str | None = None

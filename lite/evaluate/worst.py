@@ -41,7 +41,7 @@ class PictureScore:
     def reason(self) -> str:
         """In words, the weightiest first."""
         kinds = {"missed people": self.missed, "invented people": self.invented, f"low {self.measure}": self.low}
-        return ", ".join(f"{name} {count}" for name, count in kinds.items() if count) or "none"
+        return ", ".join(f"{name} {count}" for name, count in kinds.items() if count) or "all found"
 
 
 def pick_worst(pictures: Iterable[PictureScore], count: int) -> list[PictureScore]:

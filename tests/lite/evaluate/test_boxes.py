@@ -10,6 +10,9 @@ import pytest
 
 from lite.evaluate.boxes import box_ap, detection_recall, invented_people, truth_boxes
 from lite.evaluate.coco_files import KeypointTruth, read_truth
+from lite.evaluate.data_sets import open_truth
+from lite.evaluate.result_files import read_boxes
+from lite.geometry import box_to_center_scale
 
 
 def found(*rows: tuple[float, float, float, float, float]) -> tuple[np.ndarray, np.ndarray]:
@@ -37,6 +40,61 @@ def test_truth_boxes_as_the_original(golden: Path) -> None:
         np.testing.assert_allclose(boxes, np.float32(of_image).reshape(-1, 4), atol=1e-4)
         checked += len(boxes)
     assert checked == len(expected) == 12
+
+
+def test_inclusive_boxes_as_vitpose(golden: Path) -> None:
+    expect_vitpose_boxes(golden / "vitpose/eval/aic_synth")
+
+
+@pytest.mark.parametrize("case", ["coco_gt", "coco_synth", "aic_gt", "crowdpose_gt"])
+def test_inclusive_boxes_as_vitpose_elsewhere(shared: Path, case: str) -> None:
+    expect_vitpose_boxes(shared / "reference/vitpose/golden/eval" / case)
+
+
+def expect_vitpose_boxes(folder: Path) -> None:
+    _, _, truth = open_truth(folder / "annotations.json")
+    rows = json.loads((folder / "expected.json").read_text())["test_mode_db"]
+    checked = 0
+    for image in truth.images:
+        boxes = truth_boxes(truth.people_of(image["id"]), (image["height"], image["width"]), inclusive=True)
+        mine = np.array([row["bbox"] for row in rows if row["image"] == image["file_name"]]).reshape(-1, 4)
+        np.testing.assert_allclose(boxes, np.column_stack([mine[:, :2], mine[:, :2] + mine[:, 2:]]), atol=1e-3)
+        center, scale = box_to_center_scale(boxes, 1.25, (256, 192))
+        expected = [row for row in rows if row["image"] == image["file_name"]]
+        np.testing.assert_allclose(center, np.array([r["center"] for r in expected]).reshape(-1, 2), atol=1e-3)
+        np.testing.assert_allclose(scale / 200, np.array([r["scale"] for r in expected]).reshape(-1, 2), atol=1e-5)
+        checked += len(boxes)
+    assert checked == len(rows) > 3
+
+
+def test_boxes_of_a_detection_file(shared: Path) -> None:
+    """All of the person boxes of the file, as the originals take them, in its order."""
+    folder = shared / "reference"
+    rows = json.loads((folder / "sapiens/golden/dataset_records.json").read_text())["coco_bbox_file"]
+    found = read_boxes(folder / "sapiens/golden/coco/test_coco_det_AP_H_56.json")
+    for image_id, (boxes, scores) in found.items():
+        mine = [row for row in rows if row["img_id"] == image_id]
+        np.testing.assert_allclose(boxes, [row["bbox_xyxy"] for row in mine], atol=1e-3)
+        np.testing.assert_allclose(scores, [row["bbox_score"] for row in mine], atol=1e-6)
+    assert sum(len(boxes) for boxes, _ in found.values()) == len(rows) == 118
+    again = read_boxes(folder / "vitpose/golden/eval/coco_det/detections.json")
+    rows = json.loads((folder / "vitpose/golden/eval/coco_det/expected.json").read_text())["test_mode_db"]
+    boxes = np.concatenate([boxes for boxes, _ in again.values()])
+    expected = {(round(r["center"][0], 2), round(r["scale"][0], 4)) for r in rows}
+    center, scale = box_to_center_scale(boxes, 1.25, (256, 192))
+    assert {(round(float(c), 2), round(float(s) / 200, 4)) for c, s in zip(center[:, 0], scale[:, 0])} == expected
+
+
+def test_boxes_of_whole_bodies(shared: Path) -> None:
+    folder = shared / "reference/sapiens/golden"
+    rows = json.loads((folder / "dataset_records.json").read_text())["wholebody"]
+    _, _, truth = open_truth(folder / "coco/test_coco_wholebody.json")
+    for image in truth.images:
+        boxes = truth_boxes(truth.people_of(image["id"]), (image["height"], image["width"]))
+        of_image = [row["bbox_xyxy"] for row in rows if row["img_id"] == image["id"]]
+        np.testing.assert_allclose(boxes, np.float32(of_image).reshape(-1, 4), atol=1e-4)
+    visible = [p["num_keypoints"] for p in truth.people if not p["iscrowd"] and p["num_keypoints"]]
+    assert sorted(visible) == sorted(row["num_visible"] for row in rows)
 
 
 def test_truth_boxes_left_out() -> None:
