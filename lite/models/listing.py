@@ -1,12 +1,14 @@
 """What `hpe-lite models` and `hpe-lite inspect` say: facts gathered by pure functions, then printed."""
 
+import dataclasses
 import json
 import reprlib
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lite.artifact import read_spec, sha256_of, spec_from_dict
+from lite.artifact import ArtifactSpec, read_spec, sha256_of, spec_from_dict
 from lite.check_report import report_lines
 from lite.errors import HpeLiteError
 from lite.models.find import find_zoo_weights, look_for_zoo_weights, resolve_model
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 
     from lite.config import InspectConfig, ModelsConfig
 
+SHOWN_METRICS, SHOWN_LABELS = 2, 8  # --json has them all
 SHOWN_TEXT = 200  # characters of one entry of a checkpoint's meta
 _PLAIN = reprlib.Repr()  # with limits, because lists that hold each other twice double with every level
 _PLAIN.maxlevel = 3
@@ -57,10 +60,19 @@ def zoo_facts(checkpoints: str | Path | None = None) -> list[dict[str, Any]]:
             "present": look_for_zoo_weights(row, checkpoints) is not None,
             "weights": row.weights,
             "source": row.source,
+            "place": _place(row),
             "accuracy": dict(row.accuracy),
         }
         for row in ZOO.values()
     ]
+
+
+def _place(row: ZooRow) -> dict[str, Any] | None:
+    """Where `models download` finds the weights; None where it cannot."""
+    if row.place is None:
+        return None
+    facts = dataclasses.asdict(row.place) | {"stored_name": row.place.stored_name, "text": row.place.text}
+    return {name: value for name, value in facts.items() if value not in (None, "", (), {})}
 
 
 def file_facts(model: str | Path, trust: bool = False) -> dict[str, Any]:
@@ -127,24 +139,55 @@ def checkpoint_facts(path: Path, trust: bool = False) -> dict[str, Any]:
 def network_facts(network: "nn.Module") -> dict[str, Any]:
     """Model, size, head, keypoints and parameters of a loaded network."""
     spec = network.spec
-    head = next(
-        (type(part).__name__ for name, part in network.named_children() if name.endswith("head")),
-        "none (features only)",
-    )
     named = len(load_skeleton(spec.skeleton).keypoint_names) if spec.skeleton else None
     facts: dict[str, Any] = {
         "model": spec.model,
         "task": spec.task,
         "size": ZOO[spec.model].size if spec.model in ZOO else _custom_size(network),
-        "head": head,
+        "fits": fitting_rows(network),
+        "head": _head(network),
         "input_hw": list(spec.input_hw),
         "skeleton": spec.skeleton,
         "keypoints": next((output.shape[1] for output in spec.outputs if output.name == "keypoints"), named),
         "labels": len(spec.labels) or None,
+        "label_names": _some(spec.labels) or None,
         "parameters": sum(parameter.numel() for parameter in network.parameters()),
         "licence": spec.licence,
     }
     return {name: value for name, value in facts.items() if value is not None}
+
+
+def fitting_rows(network: "nn.Module") -> list[str]:
+    """Names of the zoo rows whose tensors are those of a network; nothing in the tensors tells several of them apart.
+
+    Rows of the same input size count first; where there is none, the size of the position embeddings may differ.
+    """
+    import torch
+
+    from lite.models.strict import shape_differences
+
+    spec = network.spec
+    if spec.model not in ZOO:  # its loader found no row that fits
+        return []
+    size = ZOO[spec.model].size.split("-")[0]
+    alike = []
+    for row in ZOO.values():
+        if row.task != spec.task or row.size.split("-")[0] != size:
+            continue
+        with torch.device("meta"):
+            wanted = row.build()
+        if type(wanted) is type(network) and not shape_differences(network, wanted, ignore=("backbone.pos_embed",)):
+            alike.append((row.name, wanted.spec.input_hw == spec.input_hw))
+    return [name for name, same in alike if same] or [name for name, _ in alike]
+
+
+def _head(network: "nn.Module") -> str:
+    """What follows the trunk, by the kind of its module or by the name the original gives it."""
+    for name, part in network.named_children():
+        if name.endswith("head"):
+            ours = type(part).__module__.startswith("lite.")
+            return type(part).__name__ if ours else name
+    return "none (features only)" if network.spec.task == "features" else "within the network"
 
 
 def _custom_size(network: "nn.Module") -> str:
@@ -169,14 +212,15 @@ def _zoo_table(rows: list[dict[str, Any]]) -> str:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table("name", "task", "size", "licence", "accuracy", "weights", box=None, pad_edge=False)
+    table = Table("name", "task", "size", "licence", "accuracy", "weights", "download", box=None, pad_edge=False)
     for row in rows:
-        accuracy = ", ".join(f"{metric} {value}" for metric, value in row["accuracy"].items())
+        accuracy = ", ".join(f"{metric} {value}" for metric, value in list(row["accuracy"].items())[:SHOWN_METRICS])
         weights = {(True, True): "default", (True, False): "missing", (False, True): "present"}.get(
             (row["default"], row["present"]), "-"
         )
-        table.add_row(row["name"], row["task"], row["size"], row["licence"], accuracy, weights)
-    console = Console(width=None if Console().is_terminal else 160)
+        where = row["place"]["text"] if row["place"] else "-"
+        table.add_row(row["name"], row["task"], row["size"], row["licence"], accuracy, weights, where)
+    console = Console(width=None if Console().is_terminal else 180)
     with console.capture() as capture:
         console.print(table)
     return capture.get()
@@ -194,12 +238,14 @@ def _artifact_text(facts: dict[str, Any]) -> str:
         "format": f"{spec.format}, {spec.mode}, batches of {spec.batch_range[0]} to {spec.batch_range[1]}",
         "device": spec.device,
         "input": f"{height}x{width} px, {spec.input_dtype} RGB; the network sees {spec.color_order}",
+        "frame": spec.frame and _frame(spec),
         "crop": spec.crop and f"{spec.crop.padding:g} times the box, {spec.crop.affine} affine",
         "letterbox": spec.letterbox and f"filled with {spec.letterbox.fill}",
         "outputs": "; ".join(outputs),
         "decode": f"{spec.codec.get('name')}{', flip test' if spec.flip_test else ''}",
         "skeleton": spec.skeleton,
-        "labels": ", ".join(spec.labels[:8]) + (f" and {len(spec.labels) - 8} more" if len(spec.labels) > 8 else ""),
+        "labels": _some(spec.labels),
+        "mirror": ", ".join(f"{spec.labels[a]}/{spec.labels[b]}" for a, b in spec.label_swaps),
         "made with": ", ".join(f"{name} {version}" for name, version in spec.versions.items()),
         "sha256": facts["sha256"],
         "weights sha256": spec.source_sha256,
@@ -207,6 +253,22 @@ def _artifact_text(facts: dict[str, Any]) -> str:
     lines = [f"{name + ':':<16}{value}" for name, value in rows.items() if value]
     lines += report_lines(spec.check) if spec.check else []
     return "\n".join([*lines, _facts_text({"problems": facts["problems"]})])
+
+
+def _frame(spec: ArtifactSpec) -> str:
+    """How a whole frame becomes the input, in words."""
+    rule = spec.frame
+    if rule.kind == "stretch":
+        return "resized to the input, its aspect lost"
+    if rule.kind == "center-crop":
+        return f"short side to {rule.short_side} px, then the middle"
+    return f"short side to {min(spec.input_hw)} px, the long side up to a multiple of {rule.multiple}"
+
+
+def _some(labels: Sequence[str]) -> str:
+    """The first few labels and how many more there are."""
+    more = len(labels) - SHOWN_LABELS
+    return ", ".join(labels[:SHOWN_LABELS]) + (f" and {more} more" if more > 0 else "")
 
 
 def _shape(shape: tuple[int | str, ...]) -> str:
@@ -223,6 +285,8 @@ def _facts_text(facts: dict[str, Any], indent: str = "") -> str:
                 f"{indent}problems: {'none' if not value else ''}".rstrip(),
                 *(f"{indent}  {line}" for line in value),
             ]
+        elif name == "fits":
+            lines.append(f"{indent}fits: {', '.join(value) or 'no model of the zoo'}")
         else:
             lines.append(f"{indent}{name}: {value}")
     return "\n".join(lines)

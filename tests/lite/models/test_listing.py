@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from lite.artifact import sha256_of, write_spec
+from lite.artifact import FrameRule, sha256_of, write_spec
 from lite.checkpoints import load_network
 from lite.config import InspectConfig, ModelsConfig
 from lite.errors import ArtifactError
-from lite.models.listing import file_facts, inspect, list_models, zoo_facts
+from lite.models.listing import file_facts, fitting_rows, inspect, list_models, network_facts, zoo_facts
 from lite.models.zoo import ZOO
 
 
@@ -30,6 +30,76 @@ def test_models_prints_every_name(capsys: pytest.CaptureFixture[str]) -> None:
     assert [row["name"] for row in json.loads(capsys.readouterr().out)] == list(ZOO)
     assert list_models(ModelsConfig()) == 0
     assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == ["name", *ZOO]
+
+
+def test_the_place_of_a_download_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = {row["name"]: row for row in zoo_facts()}
+    assert rows["sapiens-1b-coco17"]["place"]["repository"] == "noahcao/sapiens-pose-coco"
+    assert rows["rtmdet-m-person"]["place"]["sha256"] == "235e8209" and rows["person-nano"]["place"] is None
+    assert rows["vitpose-b-coco17"]["place"]["accuracy"]["AP"] == 75.7
+    list_models(ModelsConfig())
+    lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()}
+    assert lines["rtmdet-m-person"].split()[-2:] == ["-", "download.openmmlab.com"]
+    assert "CC-BY-NC-4.0" in lines["sapiens-2b-coco17"] and "AP 82.2" in lines["sapiens-2b-coco17"]
+    assert lines["hap-b-coco17"].rstrip().endswith("-")
+
+
+def test_inspect_names_every_row_that_fits(golden: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert file_facts("person-nano")["fits"] == ["rtmdet-nano-person", "person-nano"]
+    assert file_facts(golden / "sapiens/networks/pose_tiny.pth")["fits"] == []
+    with torch.device("meta"):
+        both = fitting_rows(ZOO["vitpose-s-coco17"].build())
+        large = fitting_rows(ZOO["hap-b-384x288-mpii16"].build())
+    assert "vitpose-s-coco17" in both and "vitpose-s-simple-coco17" not in both
+    assert large and all("384x288" in name for name in large)
+    inspect(InspectConfig(file="person-nano"))
+    assert "fits: rtmdet-nano-person, person-nano\n" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("sapiens-0.3b-seg28", {"labels": 28, "task": "segment"}),
+        ("higherhrnet-w32-coco17", {"keypoints": 17, "head": "init_heatmaps_head", "task": "pose-bottom-up"}),
+        ("hrnet-w32-imagenet1000", {"labels": 1000, "head": "ClassificationHead", "task": "classify"}),
+    ],
+)
+def test_network_facts_of_every_task(name: str, expected: dict[str, object]) -> None:
+    with torch.device("meta"):
+        facts = network_facts(ZOO[name].build())
+    assert expected.items() <= facts.items() and name in facts["fits"]
+    if "labels" in expected:
+        assert facts["label_names"].endswith(f" and {facts['labels'] - 8} more")
+
+
+@pytest.mark.parametrize(
+    ("frame", "expected"),
+    [
+        (FrameRule(kind="stretch"), "its aspect lost"),
+        (FrameRule(kind="center-crop", short_side=256), "short side to 256 px, then the middle"),
+        (FrameRule(kind="short-side", multiple=64), "short side to 48 px, the long side up to a multiple of 64"),
+    ],
+)
+def test_a_segmenting_artifact_in_words(
+    frame: FrameRule, expected: str, tmp_path: Path, golden: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spec = load_network(golden / "sapiens/networks/pose_tiny.pth").spec
+    artifact = tmp_path / "x.pt2"
+    artifact.write_bytes(b"program")
+    spec = dataclasses.replace(
+        spec,
+        task="segment",
+        format="pt2",
+        frame=frame,
+        labels=("background", "left foot", "right foot"),
+        palette=((0, 0, 0), (1, 2, 3), (4, 5, 6)),
+        label_swaps=((1, 2),),
+        skeleton=None,
+    )
+    write_spec(artifact, spec)
+    inspect(InspectConfig(file=str(artifact)))
+    out = capsys.readouterr().out
+    assert expected in out and "background, left foot, right foot" in out and "left foot/right foot" in out
 
 
 def test_inspect_says_meta_shortly(golden: Path, tmp_path: Path) -> None:
