@@ -120,6 +120,23 @@ def test_pretraining_file_gives_a_trunk(shared: Path, kind: str, input_hw: tuple
             torch.testing.assert_close(found, torch.from_numpy(golden["feature"]), atol=TOLERANCE, rtol=0)
 
 
+@pytest.mark.parametrize("case", [f"{kind}_{hw}" for kind in ("hap", "mae") for hw in ("64x48", "256x192", "384x288")])
+def test_every_tensor_of_a_pretraining_file(shared: Path, case: str) -> None:
+    """Bytes as the original loads them; positions, which are resized, are compared above."""
+    folder = shared / "reference/vitpose/golden/pretrain"
+    wanted = json.loads((folder / "loaded_state.json").read_text())[case]
+    file = folder / f"{case.split('_')[0]}_pretrain.pth"
+    found = load_network(file, input_hw=tuple(wanted["img_size_hw"])).backbone.state_dict()
+    assert set(found) == {entry["key"] for entry in wanted["keys"]}
+    for entry in wanted["keys"]:
+        value = found[entry["key"]]
+        assert list(value.shape) == entry["shape"]
+        if not entry["from_checkpoint"]:
+            assert torch.equal(value, torch.full_like(value, float(entry["key"] == "last_norm.weight")))
+        elif entry["key"] != "pos_embed":
+            assert hashlib.sha256(value.contiguous().numpy().tobytes()).hexdigest() == entry["sha256"], entry["key"]
+
+
 def test_another_input_size_at_load_equals_at_run_time(golden: Path) -> None:
     file = golden / "vitpose/networks/classic_64x48/checkpoint.pth"
     at_load, at_run = load_network(file, input_hw=(96, 64)), load_network(file)

@@ -1,5 +1,6 @@
 """One data set out of a network for several: the plain network gives what the joint one gives for it."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -93,6 +94,21 @@ def test_another_input_size(plus: Path) -> None:
     x = torch.randn(1, 3, 384, 288, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
         assert torch.equal(at_load(x)["heatmaps"], at_run(x)["heatmaps"])
+
+
+@pytest.mark.parametrize("name", ["coco17", "aic14", "mpii16"])
+@pytest.mark.parametrize("input_hw", [(256, 192), (384, 288)])
+def test_full_size_equals_the_listings_of_split_files(shared: Path, name: str, input_hw: tuple[int, int]) -> None:
+    folder = shared / "reference/vitpose/manifests"
+    start = f"hap_b_multi_{input_hw[0]}x{input_hw[1]}"
+    before, after = (
+        json.loads((folder / f"{start}_{end}.json").read_text())["keys"]
+        for end in ("before_split", f"after_split_{name.rstrip('0123456789')}")
+    )
+    joint = {key: torch.empty(shape, dtype=getattr(torch, dtype), device="meta") for key, shape, dtype in before}
+    plain, _ = one_data_set(joint, name)
+    wanted = {key: shape for key, shape, _ in after if ".experts." not in key and not key.startswith("associate")}
+    assert {key: list(value.shape) for key, value in plain.items()} == wanted
 
 
 def test_what_a_file_holds_together(state: dict[str, Tensor]) -> None:
