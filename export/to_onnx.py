@@ -26,6 +26,7 @@ import torch
 
 import lite
 from export.config import ExportConfig
+from export.shapes import BATCH, COLUMNS, ROWS, dynamic_shapes, example
 from export.written import Calibration, Written
 from lite.backends.artifact_file import SPEC_KEY, embedded_spec
 from lite.errors import MissingExtraError
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
     import onnx_ir
 
 OPSET = 22  # the first in which convolutions may be bfloat16
-BATCH = "batch"  # name of the dynamic axis
 # A protobuf message ends at 2 GiB; what is larger keeps its weights in `<name>.data` beside it.
 LARGEST_FILE = 2**31 - 2**24
 
@@ -70,11 +70,9 @@ def onnx_model(graph: PixelGraph, batch_max: int) -> "onnx_ir.Model":
         import onnxscript  # noqa: F401
     except ImportError as problem:
         raise MissingExtraError(problem.name or "onnxscript", "onnx", "the export to ONNX") from None
-    height, width = graph.spec.input_hw
-    pixels = torch.zeros((2, height, width, 3), dtype=torch.uint8, device=graph.factor.device)
-    batch = torch.export.Dim(BATCH, min=1, max=batch_max)
+    pixels, shapes = example(graph.spec, 2, graph.factor.device), dynamic_shapes(graph.spec, batch_max)
     with torch.no_grad(), _quiet():
-        program = torch.export.export(graph, (pixels,), dynamic_shapes={"pixels": {0: batch}}, strict=False)
+        program = torch.export.export(graph, (pixels,), dynamic_shapes=shapes, strict=False)
         model = torch.onnx.export(
             program,
             dynamo=True,
@@ -105,7 +103,8 @@ def _tidy(model: "onnx_ir.Model") -> None:
     model.metadata_props.clear()
     model.graph.metadata_props.clear()
     model.graph.name = "pixels_to_coordinates"
-    used = str(model.graph.inputs[0].shape[0])
+    sides = zip(map(str, model.graph.inputs[0].shape), (BATCH, ROWS, COLUMNS))
+    names = {side: name for side, name in sides if not side.isdigit()}
     for number, node in enumerate(model.graph.all_nodes()):
         scopes = json.loads(node.metadata_props.get("pkg.torch.onnx.name_scopes", "[]").replace("'", '"'))
         where = scopes[-2] if len(scopes) > 1 and scopes[-2][:1].isalpha() else "graph"
@@ -116,7 +115,7 @@ def _tidy(model: "onnx_ir.Model") -> None:
         value.metadata_props.clear()
         value.doc_string = None
         if value.shape is not None:
-            dims = (BATCH if str(dim) == used else dim for dim in value.shape)
+            dims = (names.get(str(dim), dim) for dim in value.shape)
             value.shape = onnx_ir.Shape(dims)
 
 

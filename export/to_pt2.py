@@ -8,6 +8,7 @@ import torch
 
 from export.compile_pt2 import check_compiler, compile_program
 from export.config import ExportConfig
+from export.shapes import dynamic_shapes, example
 from export.written import Calibration, Written
 from lite.backends.artifact_file import SPEC_KEY, embedded_spec
 from lite.backends.devices import choose_device
@@ -33,13 +34,12 @@ def to_pt2(graph: PixelGraph, path: Path, config: ExportConfig, calibration: Cal
     Only the graph, its tensors and its description are stored: no sample inputs (they would be a pickle), no stack
     traces (they would be paths of the machine it was written on).
     """
-    height, width = graph.spec.input_hw
     device = choose_device(config.device) if config.compile else torch.device("cpu")
     graph.to(device)
-    pixels = torch.zeros((min(TUNED_BATCH, config.batch_max), height, width, 3), dtype=torch.uint8, device=device)
-    batch = torch.export.Dim("batch", min=1, max=config.batch_max)
+    pixels = example(graph.spec, min(TUNED_BATCH, config.batch_max), device)
+    shapes = dynamic_shapes(graph.spec, config.batch_max)
     with torch.no_grad():
-        program = torch.export.export(graph, (pixels,), dynamic_shapes={"pixels": {0: batch}}, strict=False)
+        program = torch.export.export(graph, (pixels,), dynamic_shapes=shapes, strict=False)
     for module in program.graph_module.modules():
         for node in module.graph.nodes:
             for key in ("stack_trace", "nn_module_stack", "torch_fn", "source_fn_stack", "from_node", "custom"):
