@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from lite.artifact import ArtifactSpec, FrameRule
 from lite.errors import CheckpointError
 from lite.models.hrnet import LICENCE, UNITS, BasicBlock, HRNet
+from lite.models.hrnet_names import first_size
 from lite.models.strict import load_strictly
 from lite.models.vit import MEAN, STD
 
@@ -95,13 +96,13 @@ def higher_hrnet_from_tensors(
     Raises:
         CheckpointError: tensors missing, left over or of another shape, or not one tag for every joint.
     """
-    channels = state["init_heatmaps_head.weight"].shape[0]
-    second = state.get("deconv_layers.0.final_layer.weight")
+    channels = first_size(state, "init_heatmaps_head.weight")
     higher = any(name.startswith("deconv_layers.") for name in state)
+    second = first_size(state, "deconv_layers.0.final_layer.weight") if higher else None
     # A top-down network has as many channels as joints; 28 or 34 joints exist nowhere, so that their halves tell.
-    fits = channels // 2 in SKELETONS if second is None else channels == 2 * second.shape[0]
+    fits = channels // 2 in SKELETONS if second is None else channels == 2 * second
     if channels % 2 or not fits or any(name.startswith("deconv_layers.1.") for name in state):
-        found = f"{channels} channels" + ("" if second is None else f" and {second.shape[0]} at the finer resolution")
+        found = f"{channels} channels" + ("" if second is None else f" and {second} at the finer resolution")
         raise CheckpointError(
             f"expected an HRNet with a heatmap and a tag for every joint, found {found}; "
             "networks with one tag for all joints, with more resolutions, or for single people are not read"

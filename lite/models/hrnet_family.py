@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from lite.errors import CheckpointError
 from lite.models.higher_hrnet import higher_hrnet_from_tensors
 from lite.models.hrnet import ClassificationHRNet, classes_spec
-from lite.models.hrnet_names import WIDTH_KEY, is_hrnet, to_upstream_names
+from lite.models.hrnet_names import WIDTH_KEY, first_size, is_hrnet, to_upstream_names
 from lite.models.strict import load_strictly
 
 STRIDE = 32  # input sides are multiples of it, or the branches do not meet
@@ -41,9 +41,7 @@ def hrnet_from_state_dict(
     if input_hw is not None and any(side < STRIDE or side % STRIDE for side in input_hw):
         raise CheckpointError(f"expected an input size in multiples of {STRIDE}, found {input_hw[0]}x{input_hw[1]}")
     state = to_upstream_names(state)
-    if WIDTH_KEY not in state or state[WIDTH_KEY].ndim != 4:
-        raise CheckpointError(f"expected an HRNet, found no tensor {WIDTH_KEY}; the file is not complete")
-    width = state[WIDTH_KEY].shape[0]
+    width = first_size(state, WIDTH_KEY)
     if "init_heatmaps_head.weight" in state:
         return higher_hrnet_from_tensors(state, width, model, input_hw)
     if "classification_head.classifier.weight" not in state:
@@ -51,7 +49,7 @@ def hrnet_from_state_dict(
             "expected an HRNet with an ImageNet head or with heatmaps and a tag for every joint, found one without; "
             "give a HigherHRNet or classification checkpoint"
         )
-    num_classes = state["classification_head.classifier.weight"].shape[0]
+    num_classes = first_size(state, "classification_head.classifier.weight")
     with torch.device("meta"):
         network = ClassificationHRNet(width, num_classes)
     published = num_classes == 1000 and width in PUBLISHED_WIDTHS

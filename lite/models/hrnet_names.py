@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lite.errors import CheckpointError
+
 WIDTH_KEY = "backbone.stages.0.transition_layer.transition_blocks.0.0.weight"  # its first size is the width
 # (pattern of the whole name, replacement), names without any prefix; the first that fits is used.
 BACKBONE = (
@@ -84,3 +86,14 @@ def _bare(state: Any) -> Any:
     if isinstance(state, set):
         return {name[2:] for name in state}
     return {name[2:]: tensor for name, tensor in state.items()}
+
+
+def first_size(state: Mapping[str, Tensor], name: str) -> int:
+    """Length of a tensor's first axis.
+
+    Raises:
+        CheckpointError: it is not there or is a single number.
+    """
+    if name not in state or state[name].ndim == 0:
+        raise CheckpointError(f"expected an HRNet, found no tensor {name} with sizes; the file is not complete")
+    return state[name].shape[0]

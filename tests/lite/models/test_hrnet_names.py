@@ -190,6 +190,9 @@ def test_other_files_are_refused_in_a_sentence(pose, classes):
     assert match_hrnet(part)
     with pytest.raises(CheckpointError, match="not complete"):
         hrnet_from_state_dict(part)
+    for name in (width, "init_heatmaps_head.weight", "deconv_layers.0.final_layer.weight"):
+        with pytest.raises(CheckpointError, match=f"no tensor {name} with sizes"):
+            hrnet_from_state_dict({**pose, name: torch.tensor(1.0)})
     assert not match_hrnet({"backbone.pos_embed": torch.zeros(1)})
 
 
