@@ -11,7 +11,6 @@ from lite.engine.run import open_pipeline
 from lite.engine.score_keypoints import score_keypoints
 from lite.errors import ConfigError
 from lite.evaluate.config import EvalConfig
-from lite.evaluate.keypoint_ap import load_pycocotools
 from lite.evaluate.report import Scored, Table
 from lite.writers.atomic import write_bytes
 from lite.writers.records import to_bytes
@@ -36,7 +35,6 @@ def evaluate(config: EvalConfig) -> int:
     if config.predictions:
         scored = score_keypoints(config, None)
     else:
-        load_pycocotools()  # before the long part, not after it
         with open_pipeline(_networks_needed(config)) as pipeline:
             if not config.quiet:
                 print("\n".join(pipeline.describe()))

@@ -10,7 +10,7 @@ from lite.datasets.image_store import ImageStore
 from lite.engine.pipeline import Pipeline
 from lite.engine.predict import Finder, Predictions, boxes_finder, predict, read_predictions, truth_finder
 from lite.engine.worst import write_worst
-from lite.errors import AnnotationError
+from lite.errors import AnnotationError, ConfigError
 from lite.evaluate.boxes import box_ap, detection_recall, invented_people
 from lite.evaluate.coco_files import KeypointTruth
 from lite.evaluate.config import EvalConfig
@@ -53,7 +53,9 @@ def score_keypoints(config: EvalConfig, pipeline: Pipeline | None) -> Scored:
     Raises:
         HpeLiteError: files or settings that do not fit.
     """
-    load_pycocotools()
+    load_pycocotools()  # before the long part, not after it
+    if config.annotations is None:
+        raise ConfigError("annotations: expected the annotation file of the keypoints, found nothing")
     named = pipeline.pose.spec.skeleton if pipeline else config.skeleton
     data_set, skeleton, truth = open_truth(config.annotations, config.dataset, named, config.heads)
     if not truth.images:

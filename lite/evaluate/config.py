@@ -17,7 +17,8 @@ class EvalConfig(DeviceConfig, DetectorConfig):
     """`hpe-lite eval`: a model, or results that exist already, against annotated pictures.
 
     Attributes:
-        annotations: annotation file of any data set below (.json).
+        annotations: of keypoints the annotation file of any data set below (.json); what other tasks need stands with
+            them.
         images: folder or uncompressed tar file with its pictures; with predictions only needed for worst.
         dataset: whose rules count; auto tells it by the file's content (ochuman is scored as coco).
         heads: MPII's head sizes, mpii_gt_val.mat or a .json or .csv of head boxes; unset looks beside the annotations.
@@ -46,7 +47,7 @@ class EvalConfig(DeviceConfig, DetectorConfig):
         quiet: no progress and no table.
     """
 
-    annotations: str
+    annotations: str | None = None
     images: str | None = None
     dataset: Literal["auto", "coco", "wholebody", "crowdpose", "ochuman", "aic", "mpii", "goliath308"] = "auto"
     heads: str | None = None
@@ -87,6 +88,8 @@ class EvalConfig(DeviceConfig, DetectorConfig):
         for key, allowed in choices.items():
             if getattr(self, key) not in allowed:
                 raise ConfigError(f"{key}: expected one of {', '.join(allowed)}, found {getattr(self, key)!r}")
+        if self.predictions and not self.annotations:
+            raise ConfigError("annotations: expected the annotation file that the predictions belong to, found nothing")
         if self.predictions and self.model:
             raise ConfigError("predictions: expected either predictions or model, found both; leave one out")
         if self.worst and not self.images:

@@ -24,7 +24,7 @@ class PictureScore:
             where nobody is and somebody is seen. measure: "OKS" or "PCKh".
         people: annotated ones that count. missed, invented, low: people who were not found, predictions of nobody, and
             people found with an OKS below 0.5 (PCKh: fewer than half of the joints).
-        predicted: keypoints of the predictions (n, K, 3), x, y px and score.
+        predicted: keypoints (n, K, 3), x, y px and score, of the predictions that found somebody or claim to.
     """
 
     image_id: int
@@ -64,16 +64,19 @@ def oks_scores(
         mine = entries_of.get(image["id"], [])
         predicted = np.array([entry["keypoints"] for entry in mine], np.float64).reshape(-1, truth.num_keypoints, 3)
         best = np.zeros(len(people))
-        invented = 0
+        shown, invented = [], 0
         similarity = person_oks(people, predicted[..., :2], oks_sigmas)  # (predictions, people)
         free = np.ones(len(people), bool)
-        for entry, points, row in zip(mine, predicted, similarity):
+        for number, (entry, points, row) in enumerate(zip(mine, predicted, similarity)):
             row = np.where(free, row, -1.0)
             choice = int(row.argmax()) if len(row) else -1
             if choice >= 0 and row[choice] >= FOUND_OKS:
                 best[choice], free[choice] = row[choice], False
-            elif entry["score"] > SURE_SCORE and not _inside_any(points[:, :2].mean(axis=0), unjudged):
+            elif entry["score"] <= SURE_SCORE:
+                continue
+            elif image.get("boxes_complete", True) and not _inside_any(points[:, :2].mean(axis=0), unjudged):
                 invented += 1
+            shown.append(number)
         if not people and not invented:
             continue
         scores.append(
@@ -86,7 +89,7 @@ def oks_scores(
                 missed=int(free.sum()),
                 invented=invented,
                 low=int((~free & (best < GOOD_OKS)).sum()),
-                predicted=predicted,
+                predicted=predicted[shown],
             )
         )
     return scores

@@ -292,6 +292,11 @@ def test_worst(tmp_path: Path, bottom_up: dict[str, str]) -> None:
     assert len(list((tmp_path / "out/worst").glob("*.jpg"))) == 1
 
 
+def test_annotations_are_needed(tmp_path: Path, bottom_up: dict[str, str]) -> None:
+    with pytest.raises(ConfigError, match="annotations"):
+        evaluate(tmp_path / "out", images=bottom_up["images"])
+
+
 def test_no_score_for_a_task(tmp_path: Path, bottom_up: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
     fake = FakeBottomUp(np.zeros((17, 2)))
     fake.pose.spec = replace(fake.pose.spec, task="features", skeleton=None)

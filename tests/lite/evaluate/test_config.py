@@ -22,6 +22,7 @@ def test_defaults() -> None:
         ({"oks_thr": 1.5}, "oks_thr"),
         ({"vis_thr": -0.1}, "vis_thr"),
         ({"predictions": "p.json", "model": "m"}, "predictions"),
+        ({"predictions": "p.json", "annotations": None}, "annotations"),
         ({"batch_size": 0}, "batch_size"),
         ({"bbox_thr": 2.0}, "bbox_thr"),
         ({"output": ""}, "output"),
