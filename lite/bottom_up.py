@@ -120,13 +120,22 @@ def assemble_people(raw: dict[str, np.ndarray], fitted: FittedFrames, options: G
     Raises:
         ConfigError: `options.refine`, but the maps are not there.
     """
+    return place_people(group_frames(raw, fitted, options), fitted, raw["scores"].shape[1])
+
+
+def group_frames(raw: dict[str, np.ndarray], fitted: FittedFrames, options: Grouping) -> list[Group]:
+    """The people of N frames in px of the input, with their tags; arguments and errors as `assemble_people`."""
     if options.refine and not {"heatmaps", "tag_maps"} <= raw.keys():
         raise ConfigError(
             "refine: expected outputs heatmaps and tag_maps, found none; export with them or switch it off"
         )
-    groups = [_group(raw, n, fitted.pixels.shape[1:3], options) for n in range(len(fitted))]
+    return [_group(raw, n, fitted.pixels.shape[1:3], options) for n in range(len(fitted))]
+
+
+def place_people(groups: Sequence[Group], fitted: FittedFrames, num_keypoints: int) -> Poses:
+    """Move what `group_frames` gave to the frames; see `assemble_people`."""
     parts = [_poses(group, fitted.to_frame[n], int(fitted.frame_of[n])) for n, group in enumerate(groups)]
-    return in_frame_order(parts, raw["scores"].shape[1])
+    return in_frame_order(parts, num_keypoints)
 
 
 def _group(raw: dict[str, np.ndarray], n: int, input_hw: tuple[int, int], options: Grouping) -> Group:
