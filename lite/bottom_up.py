@@ -89,9 +89,8 @@ def fit_short_side(size_hw: tuple[int, int], short_side: int, multiple: int) -> 
     short, long = min(size_hw), max(size_hw)
     longest = LARGEST_ASPECT * side
     factor = min(side / short, longest / long)
-    short_px = _up(factor * short, multiple)
     long_px = min(_up(factor * long, multiple), longest)
-    input_hw = (long_px, short_px) if width < height else (short_px, long_px)
+    input_hw = (long_px, side) if width < height else (side, long_px)
     center = np.array([int(width / 2 + 0.5), int(height / 2 + 0.5)])
     shift = np.array([input_hw[1], input_hw[0]]) / 2 - factor * center
     return input_hw, np.array([[factor, 0, shift[0]], [0, factor, shift[1]]])
