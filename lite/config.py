@@ -118,7 +118,8 @@ class DetectorConfig:
     Attributes:
         detector: zoo name, checkpoint or artifact of a detector; unset takes the built-in one; none makes the whole
             picture one box.
-        det_config: mmdetection config (.py) that describes det_checkpoint; its values are read, it is never run.
+        det_config: mmdetection config (.py) that describes det_checkpoint; that of an RTMDet is read and never run, any
+            other runs in the installed mmdetection, with trust.
         det_checkpoint: weights that go with det_config.
         bbox_thr: people with a lower detection score are left out.
         nms_thr: of two boxes that overlap more than this (IoU) the lower-scored one is left out.
@@ -183,7 +184,7 @@ class TaskConfig:
     """What is particular to one kind of network.
 
     Attributes:
-        labels: label set of a segmentation network: goliath28, face19, lip20, cihp20, or a TOML or JSON file with names,
+        labels: classes of a segmentation network: goliath28, face19, lip20, cihp20, or a TOML or JSON file with names,
             and if wanted palette and swaps; unset follows the model.
         label_resize: how labels get from the network to the picture: once, straight to the picture's size, or twice, by
             way of the network's input size as in the original's evaluation; a few boundary pixels differ.

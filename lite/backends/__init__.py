@@ -55,7 +55,8 @@ def open_backend(
         trust: whether files that can run code may be opened.
         flip_test: average with the mirrored crop; None keeps what the model or file says.
         threads: CPU threads for the whole process; None leaves the setting alone.
-        config: mmdet configuration that belongs to the checkpoint; it is read, never run.
+        config: mmdet configuration that belongs to the checkpoint; that of an RTMDet is read, never run, any other
+            needs `trust` and an installed mmdetection.
 
     Raises:
         ModelError: no such model, or one that cannot be used here; its subclasses say why.

@@ -115,6 +115,16 @@ def test_run_gives_batches(library: Library, opened: Open) -> None:
     assert opened().run(np.zeros((0, 64, 64, 3), np.uint8))["boxes"].shape == (0, 0, 4)
 
 
+def test_in_the_pipeline(library: Library, files: tuple[Path, Path]) -> None:
+    from lite.engine.pipeline import Pipeline
+
+    with Pipeline(detector=files[1], det_config=files[0], device="cpu", trust=True) as pipeline:
+        record, nobody = pipeline([frame(200, 300), frame(3, 3)])
+        assert any("faster_rcnn" in line for line in pipeline.describe())
+    assert [person["bbox"] for person in record.people] == [[[100, 20, 160, 130]], [[10, 20, 60, 120]]]
+    assert all(len(person["keypoints"]) == 17 for person in record.people) and nobody.people == []
+
+
 def test_it_runs_code_so_it_must_be_trusted(library: Library, opened: Open) -> None:
     with pytest.raises(UnsafeFileError, match=r"runs this configuration as Python code.*--trust"):
         opened(trust=False)
