@@ -138,12 +138,13 @@ def place_people(groups: Sequence[Group], fitted: FittedFrames, num_keypoints: i
 
 
 def _group(raw: dict[str, np.ndarray], n: int, input_hw: tuple[int, int], options: Grouping) -> Group:
-    keypoints, scores, tags = (np.asarray(raw[name][n], np.float32) for name in ("keypoints", "scores", "tags"))
-    if not all(np.isfinite(values).all() for values in (keypoints, scores, tags)):
+    names = ("keypoints", "scores", "tags", *(("heatmaps", "tag_maps") if options.refine else ()))
+    keypoints, scores, tags, *maps = (np.asarray(raw[name][n], np.float32) for name in names)
+    if not all(np.isfinite(values).all() for values in (keypoints, scores, tags, *maps)):
         return _not_finite(keypoints.shape[0], tags.shape[2])
     group = group_by_tag(keypoints, scores, tags, options)
     if options.refine and len(group):
-        group = refine(group, raw["heatmaps"][n], raw["tag_maps"][n], input_hw)
+        group = refine(group, *maps, input_hw)
     return group
 
 

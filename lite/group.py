@@ -15,6 +15,7 @@ from lite.errors import ConfigError
 # From the middle of the body outwards; keypoints of other skeletons are visited in their own order.
 ORDER_OF_17 = (0, 1, 2, 3, 4, 5, 6, 11, 12, 7, 8, 9, 10, 13, 14, 15, 16)
 MATCHED_AT_ONCE = 60  # people; noise makes hundreds, and the time of matching grows with the third power
+LARGEST_TAG = np.float32(1e7)  # trained ones are below 100; costs stay finite and below the next line's
 NO_PARTNER = 1e10  # cost of giving a candidate to nobody
 
 
@@ -130,7 +131,7 @@ def group_by_tag(keypoints: np.ndarray, scores: np.ndarray, tags: np.ndarray, op
 
     Source: Newell et al., "Associative Embedding", section 3.2; Cheng et al., "HigherHRNet".
     """
-    num_joints = len(scores)
+    num_joints, tags = len(scores), np.clip(tags, -LARGEST_TAG, LARGEST_TAG)
     if options.keep == "first":
         first = slice(options.max_people)
         keypoints, scores, tags = keypoints[:, first], scores[:, first], tags[:, first]

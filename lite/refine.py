@@ -19,6 +19,7 @@ MOST_BLOCKS = 256  # beyond these, enlarging the maps as a whole is cheaper
 DISTANCE_SLACK, HEAT_SLACK = 1e-3, 1e-5
 
 
+@np.errstate(over="ignore")  # of squared distances; what is infinitely far is not chosen
 def refine(group: Group, heatmaps: np.ndarray, tag_maps: np.ndarray, size_hw: tuple[int, int]) -> Group:
     """Fill in what people lack: the place where the heatmap less the rounded distance of tags is highest.
 

@@ -87,6 +87,12 @@ def test_a_panorama_stays_small(size_hw: tuple[int, int], input_hw: tuple[int, i
     assert to_input[0, 0] == to_input[1, 1]
 
 
+def test_a_frame_longer_than_opencv_takes() -> None:
+    (fitted,) = fit_frames([frame(20, 33000, 90)], spec(64))
+    assert fitted.pixels.shape == (1, 64, 256, 3)
+    assert fitted.pixels[0, 32, 128, 0] == 90 and not fitted.pixels[0, 0].any()
+
+
 def test_other_rules_are_refused() -> None:
     with pytest.raises(ConfigError, match="expected the frame rule short-side, found none"):
         fit_frames(
@@ -163,10 +169,11 @@ def test_people_below_a_score_are_left_out(golden: Path) -> None:
     assert len(assemble_people(raw, fitted, Grouping(person_thr=thr))) == (scores >= thr).sum() < len(scores)
 
 
-def test_maps_that_are_not_finite_become_an_error(golden: Path) -> None:
+@pytest.mark.parametrize("name", NAMES)
+def test_outputs_that_are_not_finite_become_an_error(golden: Path, name: str) -> None:
     with np.load(golden / "higherhrnet/postprocess.npz") as stored:
         raw, fitted = raw_outputs(stored, "landscape_noflip")
-    raw["scores"][0, 3, 0] = np.nan
+    raw[name][0, 3, 0] = np.nan
     (record,) = to_records([frame(480, 640)], assemble_people(raw, fitted, Grouping()))
     assert record.people == [] and "not finite" in record.error
 

@@ -107,6 +107,12 @@ def test_thresholds_are_strict_where_the_original_is() -> None:
     assert len(group_by_tag(*values, Grouping(tag_thr=0.5))) == 13
 
 
+def test_huge_tags_do_not_overflow() -> None:
+    values = people([3e38, -3e38], [0.9, 0.8])
+    group = group_by_tag(*values, Grouping())
+    assert 2 <= len(group) <= 30 and np.isfinite(group.keypoints).all()
+
+
 def test_other_skeletons_are_grouped_too() -> None:
     group = group_by_tag(*people([0.0, 5.0], [0.9, 0.8], joints=14), Grouping())
     assert group.scores.shape == (2, 14) and (group.scores > 0).all()

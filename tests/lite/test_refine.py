@@ -92,3 +92,24 @@ def test_nothing_is_filled_in_where_the_map_is_not_above_0() -> None:
     group = made(np.array([[[3.25, 4.75, 0.5, 1.0], [0, 0, 0, 0]]]), np.array([0.25], np.float32))
     refined = refine(group, maps, tags, (16, 16))
     assert refined.scores.tolist() == [[0.5, 0.0]] and refined.keypoints[0, 1].tolist() == [0, 0]
+
+
+def test_huge_tags_are_far_away() -> None:
+    tags = np.full((2, 2, 16, 16), 3e38, np.float32)
+    tags[1, :, 4:6, 10:12] = 1.0
+    group = made(np.array([[[3.25, 4.75, 0.5, 1.0, 1.0], [0, 0, 0, 0, 0]]]), np.array([0.25], np.float32))
+    refined = refine(group, np.full((2, 16, 16), 0.5, np.float32), tags, (16, 16))
+    assert refined.keypoints[0, 1].tolist() == [10.25, 4.25]
+
+
+def test_all_stored_cases(shared: Path) -> None:
+    with np.load(shared / "reference/higherhrnet/golden/grouping.npz") as stored:
+        cases = [case for case in stored["case_names"].tolist() if case != "nobody"]
+        assert len(cases) == 11
+        for case in cases:
+            heat = stored[f"{case}/heat_q"].astype(np.float32) / 16384
+            tags = np.moveaxis(stored[f"{case}/tags_q"].astype(np.float32) / 128, 3, 1)
+            group = made(stored[f"{case}/joints_adjust"], stored[f"{case}/person_scores"])
+            refined = refine(group, heat, tags, heat.shape[1:])
+            np.testing.assert_allclose(refined.keypoints, stored[f"{case}/joints"][..., :2], atol=1e-3, err_msg=case)
+            np.testing.assert_allclose(refined.scores, stored[f"{case}/joints"][..., 2], atol=1e-5, err_msg=case)
