@@ -7,14 +7,14 @@ model in it; a wrong file is not kept.
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lite.artifact import sha256_of
 from lite.errors import CheckpointError, ConfigError, HpeLiteError, InputError, MissingExtraError, first_line
-from lite.models.fetch import Progress, fetch, only_https
+from lite.models.fetch import Progress, fetch
 from lite.models.find import find_zoo_weights, look_for, zoo_row
 from lite.models.places import Place
 from lite.models.rows import ZooRow
@@ -26,11 +26,8 @@ TRUE = ("1", "on", "yes", "true")
 ABSENT = {"RepositoryNotFoundError", "RevisionNotFoundError", "EntryNotFoundError"}  # errors of huggingface_hub
 
 
-def download(config: "DownloadConfig", allowed: Callable[[str], bool] = only_https) -> int:
+def download(config: "DownloadConfig") -> int:
     """Fetch, check and store the weights of a zoo row; weights that are there already are only checked.
-
-    Args:
-        allowed: which addresses may be asked (tests let a server of their own through).
 
     Returns:
         0, or 1 when the file could not be fetched or is not what it should be.
@@ -51,12 +48,13 @@ def download(config: "DownloadConfig", allowed: Callable[[str], bool] = only_htt
     offline = config.offline or os.environ.get("HF_HUB_OFFLINE", "").lower() in TRUE
     part = target.with_name(f".{target.name}.part")
     try:
-        _fetch(row, place, part, offline, config, allowed)
+        _fetch(row, place, part, offline, config)
         digest = verify_file(part, row, place.sha256)
         os.replace(part, target)
     except CheckpointError as problem:
         part.unlink(missing_ok=True)
-        print(f"hpe-lite models download: {problem}; the file was not kept", file=sys.stderr)
+        again = "; --force fetches it anew" if place.url is None else ""  # the hub's own cache still has it
+        print(f"hpe-lite models download: {problem}; the file was not kept{again}", file=sys.stderr)
         return 1
     except InputError as problem:
         print(f"hpe-lite models download: {problem}", file=sys.stderr)
@@ -133,14 +131,7 @@ def _report(row: ZooRow, path: Path, what: str) -> int:
     return 0
 
 
-def _fetch(
-    row: ZooRow,
-    place: Place,
-    part: Path,
-    offline: bool,
-    config: "DownloadConfig",
-    allowed: Callable[[str], bool],
-) -> None:
+def _fetch(row: ZooRow, place: Place, part: Path, offline: bool, config: "DownloadConfig") -> None:
     """The whole file in `part`."""
     if place.accuracy:
         numbers = ", ".join(f"{metric} {value}" for metric, value in place.accuracy.items())
@@ -155,10 +146,10 @@ def _fetch(
     resumed = part.is_file() and part.stat().st_size > 0
     part.parent.mkdir(parents=True, exist_ok=True)
     with _bar(place.stored_name, config.quiet) as progress:
-        fetch(place.url, part, progress, allowed)
+        fetch(place.url, part, progress)
         if resumed and place.sha256 and not sha256_of(part).startswith(place.sha256):
             part.unlink()  # the start was of another file: once more from the beginning
-            fetch(place.url, part, progress, allowed)
+            fetch(place.url, part, progress)
 
 
 def _from_hub(place: Place, name: str, offline: bool, force: bool) -> Path:

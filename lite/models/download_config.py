@@ -15,7 +15,7 @@ class DownloadConfig:
         checkpoints: folder for weights, created if need be; unset is HPE_LITE_CHECKPOINTS, then ./checkpoints.
         offline: use nothing but what is already on this machine (so does HF_HUB_OFFLINE=1).
         force: fetch the file again, even though it is there.
-        quiet: no progress; the licence is printed all the same.
+        quiet: no progress bar of a direct download; the licence is printed all the same.
     """
 
     name: str

@@ -17,10 +17,11 @@ from lite.errors import CheckpointError, ConfigError, InputError, MissingExtraEr
 from lite.models import download as module
 from lite.models.download import download, licence_text, verify, verify_file
 from lite.models.download_config import DownloadConfig, VerifyConfig
-from lite.models.fetch import Progress
+from lite.models.fetch import TRIES, Progress, fetch
 from lite.models.find import find_weights, find_zoo_weights
 from lite.models.places import PLACES, Place
 from lite.models.zoo import ZOO
+from tests.http_server import here, serving
 
 NAME = "rtmdet-nano-person"
 
@@ -37,12 +38,12 @@ def served(monkeypatch: pytest.MonkeyPatch, weights: Path) -> list[bytes]:
     place = Place(file="nano.safetensors", url="https://example.org/nano", sha256=sha256_of(weights)[:8])
     monkeypatch.setitem(ZOO, NAME, dataclasses.replace(ZOO[NAME], place=place, weights="nano.safetensors"))
 
-    def fetch(url: str, part: Path, progress: Progress, allowed: object) -> None:
+    def give(url: str, part: Path, progress: Progress) -> None:
         assert url == place.url
         with part.open("ab") as file:
             file.write(contents.pop(0)[file.tell() :])
 
-    monkeypatch.setattr(module, "fetch", fetch)
+    monkeypatch.setattr(module, "fetch", give)
     monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
     return contents
 
@@ -153,6 +154,29 @@ def test_a_broken_connection_is_exit_1_and_keeps_the_part(
     assert download(config(tmp_path)) == 1
     assert "4 bytes are kept" in capsys.readouterr().err
     assert (tmp_path / ".nano.safetensors.part").read_bytes() == b"some"
+
+
+def test_over_a_connection_that_breaks(
+    served: list[bytes],
+    weights: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    content = weights.read_bytes()
+    with serving(content) as server:
+        monkeypatch.setattr(module, "fetch", lambda _, part, bar: fetch(server.url, part, bar, here, pause_s=0))
+        server.breaks = [1000] * TRIES
+        assert download(config(tmp_path)) == 1
+        assert f"{1000 * TRIES} bytes are kept" in capsys.readouterr().err
+        assert download(config(tmp_path)) == 0
+        assert server.asked[-1] == f"bytes={1000 * TRIES}-"
+        server.content = content[:-1]  # a shorter file on the server: complete, and not the one published
+        assert download(config(tmp_path / "other")) == 1
+        assert "expected a SHA-256" in capsys.readouterr().err
+    assert (tmp_path / "nano.safetensors").read_bytes() == content
+    assert list((tmp_path / "other").iterdir()) == []
 
 
 def test_offline_is_one_sentence(served: list[bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,7 +1,5 @@
 """One file over a connection that breaks, stalls, lies or leads elsewhere; the server is a thread of this test."""
 
-import http.server
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,73 +7,16 @@ import pytest
 
 from lite.errors import InputError
 from lite.models.fetch import TRIES, fetch, only_https
+from tests.http_server import Server, here, serving
 
 CONTENT = bytes(range(256)) * 5000
-
-
-class Server(http.server.ThreadingHTTPServer):
-    """Serves CONTENT; the attributes say how badly."""
-
-    daemon_threads = True
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Answers)
-        self.ranges = True
-        self.breaks: list[int] = []  # bytes after which the next answers end
-        self.status: list[int] = []  # of the next answers
-        self.elsewhere = ""
-        self.asked: list[str] = []
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_port}/weights.pth"
-
-
-class Answers(http.server.BaseHTTPRequestHandler):
-    server: Server
-
-    def do_GET(self) -> None:
-        wanted = self.headers.get("Range", "")
-        self.server.asked.append(wanted)
-        if self.server.elsewhere:
-            self.send_response(302)
-            self.send_header("Location", self.server.elsewhere)
-            self.end_headers()
-            return
-        if self.server.status:
-            self.send_error(self.server.status.pop(0))
-            return
-        start = int(wanted.removeprefix("bytes=").removesuffix("-")) if wanted and self.server.ranges else 0
-        if start >= len(CONTENT):
-            self.send_response(416)
-            self.send_header("Content-Range", f"bytes */{len(CONTENT)}")
-            self.end_headers()
-            return
-        self.send_response(206 if start else 200)
-        self.send_header("Content-Length", str(len(CONTENT) - start))
-        if start:
-            self.send_header("Content-Range", f"bytes {start}-{len(CONTENT) - 1}/{len(CONTENT)}")
-        self.end_headers()
-        stop = self.server.breaks.pop(0) if self.server.breaks else len(CONTENT)
-        self.wfile.write(CONTENT[start : start + stop])
-
-    def log_message(self, *_: object) -> None:
-        """Silence."""
 
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     monkeypatch.setenv("no_proxy", "127.0.0.1")
-    with Server() as made:
-        thread = threading.Thread(target=made.serve_forever, args=(0.01,), daemon=True)
-        thread.start()
+    with serving(CONTENT) as made:
         yield made
-        made.shutdown()
-        thread.join()
-
-
-def here(url: str) -> bool:
-    return url.startswith("http://127.0.0.1:")
 
 
 def get(server: Server, part: Path) -> list[tuple[int, int | None]]:
@@ -135,7 +76,7 @@ def test_a_busy_server_is_asked_again(server: Server, tmp_path: Path) -> None:
 
 def test_nobody_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("no_proxy", "127.0.0.1")
-    closed = Server()
+    closed = Server(CONTENT)
     closed.server_close()
     with pytest.raises(InputError, match=f"refused.*{TRIES} times"):
         get(closed, tmp_path / "part")
