@@ -5,6 +5,7 @@ million pixels for each keypoint of each person. Squares of eight pixels are bou
 interpolated from, and only those are computed that can hold the highest; the answer is the same.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import cv2
@@ -63,11 +64,11 @@ class _Search:
 
     def bounds(self, references: np.ndarray) -> np.ndarray:
         """What no pixel of a block exceeds: (P, blocks) for references (P, E), blocks in reading order."""
-        heat = _over_blocks(self.heat, self.size_hw, cv2.dilate, np.max)
+        heat = _over_blocks(self.heat, self.size_hw, cv2.dilate)
         squares = np.zeros((len(references), len(heat)), np.float32)
         for tags, reference in zip(self.tags, references.T):
-            low = _over_blocks(tags, self.size_hw, cv2.erode, np.min)
-            high = _over_blocks(tags, self.size_hw, cv2.dilate, np.max)
+            low = _over_blocks(tags, self.size_hw, cv2.erode)
+            high = _over_blocks(tags, self.size_hw, cv2.dilate)
             outside = np.maximum(low - reference[:, None], reference[:, None] - high)
             squares += np.square(np.maximum(outside, 0))
         nearest = np.sqrt(squares)
@@ -143,10 +144,9 @@ def _between(place: np.ndarray, cells: int, stride: int) -> tuple[np.ndarray, np
     return first, np.minimum(first + 1, cells - 1), position - first
 
 
-def _over_blocks(values: np.ndarray, size_hw: tuple[int, int], spread, reduce) -> np.ndarray:
-    """Highest (dilate, max) or lowest (erode, min) cell of a map that a pixel of each block is interpolated from: those
-    of the block and one around it. One number a block, in reading order."""
+def _over_blocks(values: np.ndarray, size_hw: tuple[int, int], spread: Callable[..., np.ndarray]) -> np.ndarray:
+    """Highest (`cv2.dilate`) or lowest (`cv2.erode`) cell of a map that a pixel of each block is interpolated from:
+    those of the block and one around it. One number a block, in reading order."""
     cells = BLOCK * values.shape[0] // size_hw[0]
-    reached = spread(np.ascontiguousarray(values), np.ones((3, 3), np.uint8))
-    rows, columns = (side // cells for side in values.shape)
-    return reduce(reached.reshape(rows, cells, columns, cells), axis=(1, 3)).ravel()
+    reached = spread(np.ascontiguousarray(values), np.ones((cells + 2, cells + 2), np.uint8), anchor=(1, 1))
+    return reached[::cells, ::cells].ravel()
