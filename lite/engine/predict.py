@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import cv2
 import numpy as np
@@ -118,19 +119,22 @@ def predict(
         InputError: not one of the pictures can be read.
     """
     result = Predictions()
-    for frames, image_ids, failures in _frames(truth, store, frame_batch):
+    for frames, image_ids, failures in read_batches(truth.images, store, frame_batch):
         result.failures.update(failures)
         if pipeline.pose.spec.task == "pose-bottom-up":
             _add_records(result, pipeline(frames), image_ids, truth.num_keypoints)
         else:
             _add_poses(result, pipeline, frames, find(frames), image_ids, square_boxes)
         advance(len(image_ids) + len(failures))
-    if truth.images and len(result.failures) == len(truth.images):
-        name, problem = next(iter(result.failures.items()))
-        raise InputError(
-            f"images: expected the annotated pictures, could read none of {len(truth.images)} ({name}: {problem})"
-        )
+    refuse_unreadable(result.failures, len(truth.images))
     return result
+
+
+def refuse_unreadable(failures: dict[str, str], total: int) -> None:
+    """Raise InputError when not one of `total` pictures could be used."""
+    if total and len(failures) == total:
+        name, problem = next(iter(failures.items()))
+        raise InputError(f"images: expected the annotated pictures, could read none of {total} ({name}: {problem})")
 
 
 def _add_poses(
@@ -194,10 +198,16 @@ def _add_records(result: Predictions, records: Sequence[Record], image_ids: Sequ
         result.add(image_id, keypoints, keypoint_scores.reshape(-1, num_keypoints), (boxes, scores), sizes)
 
 
-def _frames(
-    truth: KeypointTruth, store: ImageStore, frame_batch: int
+def read_batches(
+    images: Sequence[dict[str, Any]], store: ImageStore, frame_batch: int
 ) -> Iterator[tuple[list[Frame], list[int], dict[str, str]]]:
-    """Frames, their image ids, and what could not be read, the next batch being read while one is worked on."""
+    """Frames, their image ids, and what could not be read, the next batch being read while one is worked on.
+
+    Args:
+        images: `id` and `file_name` of each.
+        store: holds them.
+        frame_batch: pictures read together.
+    """
 
     def read(image: dict) -> Frame | InputError:
         try:
@@ -206,16 +216,16 @@ def _frames(
             return problem
 
     def submit(start: int) -> list:
-        return [pool.submit(read, image) for image in truth.images[start : start + frame_batch]]
+        return [pool.submit(read, image) for image in images[start : start + frame_batch]]
 
     with ThreadPoolExecutor(2) as pool:
         waiting = submit(0)
-        for start in range(0, len(truth.images), frame_batch):
+        for start in range(0, len(images), frame_batch):
             done = [job.result() for job in waiting]
             waiting = submit(start + frame_batch)
-            images = truth.images[start : start + frame_batch]
-            good = [(frame, image["id"]) for frame, image in zip(done, images) if isinstance(frame, Frame)]
-            failures = {i["file_name"]: str(p) for p, i in zip(done, images) if isinstance(p, InputError)}
+            batch = images[start : start + frame_batch]
+            good = [(frame, image["id"]) for frame, image in zip(done, batch) if isinstance(frame, Frame)]
+            failures = {i["file_name"]: str(p) for p, i in zip(done, batch) if isinstance(p, InputError)}
             yield [frame for frame, _ in good], [image_id for _, image_id in good], failures
 
 

@@ -8,18 +8,21 @@ from typing import Any
 
 from lite.engine.pipeline import Pipeline
 from lite.engine.run import open_pipeline
+from lite.engine.score_classes import score_classes
 from lite.engine.score_keypoints import score_keypoints
 from lite.errors import ConfigError
+from lite.evaluate.classification import TOPS
 from lite.evaluate.config import EvalConfig
 from lite.evaluate.report import Scored, Table
 from lite.writers.atomic import write_bytes
 from lite.writers.records import to_bytes
 
 METRICS_SCHEMA = "hpe-lite/metrics/1"
-# Task of the network -> how it is scored; results that exist already (no pipeline) are keypoints.
-SCORES: dict[str, Callable[[EvalConfig, Pipeline | None], Scored]] = {
+# Task of the network -> how it is scored. Results that exist already, without a pipeline, are keypoints.
+SCORES: dict[str, Callable[[EvalConfig, Pipeline], Scored]] = {
     "pose": score_keypoints,
     "pose-bottom-up": score_keypoints,
+    "classify": score_classes,
 }
 
 
@@ -56,6 +59,7 @@ def evaluate(config: EvalConfig) -> int:
 
 def _networks_needed(config: EvalConfig) -> EvalConfig:
     """The same settings, without a detector when the boxes come from elsewhere."""
+    config = dataclasses.replace(config, top=max(config.top, *TOPS))
     if config.boxes == "detector":
         return config
     return dataclasses.replace(config, detector="none", det_config=None, det_checkpoint=None)

@@ -1,7 +1,6 @@
 """Keypoints against annotated pictures: run a model or take results that exist, and measure what the data set asks."""
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,7 @@ from typing import Any
 from lite.datasets.image_store import ImageStore
 from lite.engine.pipeline import Pipeline
 from lite.engine.predict import Finder, Predictions, boxes_finder, predict, read_predictions, truth_finder
+from lite.engine.progress import progress
 from lite.engine.worst import write_worst
 from lite.errors import AnnotationError, ConfigError
 from lite.evaluate.boxes import box_ap, detection_recall, invented_people
@@ -223,16 +223,3 @@ def _finder(config: EvalConfig, pipeline: Pipeline, truth: KeypointTruth) -> Fin
     if config.boxes == "detector":
         return pipeline.detect
     return boxes_finder(truth, read_boxes(config.boxes, truth.category_id))
-
-
-@contextmanager
-def progress(total: int, quiet: bool) -> Iterator[Callable[[int], None]]:
-    """A bar on a terminal; gives the function that moves it on by some pictures."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    console = Console(stderr=True)
-    columns = (TextColumn("pictures"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, disable=quiet or not console.is_terminal, transient=True) as bar:
-        task = bar.add_task("", total=total)
-        yield lambda done: bar.advance(task, done)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from lite.config import DetectorConfig, DeviceConfig
+from lite.config import DetectorConfig, DeviceConfig, TaskConfig
 from lite.errors import ConfigError
 
 BOX_SOURCES = ("gt", "detector")
@@ -13,13 +13,13 @@ PERSON_SCORES = ("auto", "box-times-keypoints", "keypoints", "given")
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvalConfig(DeviceConfig, DetectorConfig):
+class EvalConfig(TaskConfig, DeviceConfig, DetectorConfig):
     """`hpe-lite eval`: a model, or results that exist already, against annotated pictures.
 
     Attributes:
-        annotations: of keypoints the annotation file of any data set below (.json); what other tasks need stands with
-            them.
-        images: folder or uncompressed tar file with its pictures; with predictions only needed for worst.
+        annotations: of keypoints the annotation file of any data set below (.json); of classes a list of pictures and
+            their classes, unset where every class has a folder.
+        images: folder or uncompressed tar file with the pictures; with predictions only needed for worst.
         dataset: whose rules count; auto tells it by the file's content (ochuman is scored as coco).
         heads: MPII's head sizes, mpii_gt_val.mat or a .json or .csv of head boxes; unset looks beside the annotations.
         model: zoo name, checkpoint or artifact of the keypoint network; unset takes the built-in one.
@@ -69,7 +69,7 @@ class EvalConfig(DeviceConfig, DetectorConfig):
     quiet: bool = False
 
     def __post_init__(self) -> None:
-        for part in (DeviceConfig, DetectorConfig):
+        for part in (TaskConfig, DeviceConfig, DetectorConfig):
             part.__post_init__(self)
         if not self.output:
             raise ConfigError("output: expected a folder for results.json and metrics.json, found nothing")
