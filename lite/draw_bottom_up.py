@@ -52,7 +52,7 @@ def draw_maps(
     small = cv2.resize(pixels, tile_hw[::-1], interpolation=cv2.INTER_AREA)
     tiles = []
     for values, name in zip(maps, names, strict=True):
-        low, high = value_range or (0.0, max(float(values.max()), DIM))
+        low, high = value_range or (0.0, max(float(np.nan_to_num(values).max()), DIM))
         placed, inside = _placed(values, to_frame, input_hw, factor, tile_hw)
         colors = heat_colors(placed, low, high)
         share = np.where(inside[..., None], np.float32(opacity), np.float32(0))

@@ -127,7 +127,7 @@ def group_by_tag(keypoints: np.ndarray, scores: np.ndarray, tags: np.ndarray, op
         options: thresholds and limits; `refine` is not applied here.
 
     Returns:
-        Nobody when no candidate scores above `det_thr`.
+        Nobody when no candidate scores above `det_thr`. Candidates that are not finite count nowhere.
 
     Source: Newell et al., "Associative Embedding", section 3.2; Cheng et al., "HigherHRNet".
     """
@@ -136,8 +136,9 @@ def group_by_tag(keypoints: np.ndarray, scores: np.ndarray, tags: np.ndarray, op
         first = slice(options.max_people)
         keypoints, scores, tags = keypoints[:, first], scores[:, first], tags[:, first]
     people = _People(num_joints, tags.shape[2])
+    counted = (scores > options.det_thr) & np.isfinite(scores) & np.isfinite(tags).all(axis=2)
     for joint in ORDER_OF_17 if num_joints == 17 else range(num_joints):
-        usable = np.flatnonzero(scores[joint] > options.det_thr)
+        usable = np.flatnonzero(counted[joint])
         if len(usable):
             _match(people, joint, usable, scores[joint, usable], tags[joint, usable], options)
     return _limited(_gathered(people, keypoints, scores, tags), options)

@@ -39,6 +39,12 @@ def test_noise_of_an_empty_map_stays_dark() -> None:
     assert tile[..., 0].max() == 0 and tile[..., 2].min() >= 128
 
 
+def test_a_map_of_nan_is_dark() -> None:
+    maps = np.full((1, 16, 16), np.nan, np.float32)
+    tile = draw_maps(np.zeros((64, 64, 3), np.uint8), maps, ["a"], np.eye(2, 3), (64, 64), opacity=1.0)[:64]
+    assert (tile == [0, 0, 128]).all()
+
+
 def test_pictures_show_through_and_are_not_changed() -> None:
     pixels = np.full((40, 60, 3), 200, np.uint8)
     grid = draw_maps(pixels, np.zeros((1, 8, 16), np.float32), ["a"], np.eye(2, 3) * 1.0, (32, 64), opacity=0.5)

@@ -113,6 +113,13 @@ def test_huge_tags_do_not_overflow() -> None:
     assert 2 <= len(group) <= 30 and np.isfinite(group.keypoints).all()
 
 
+def test_what_is_not_finite_counts_nowhere() -> None:
+    places, scores, tags = people([0.0, 5.0], [0.9, 0.8])
+    scores[3, 0], tags[4, 1] = np.nan, np.inf
+    group = group_by_tag(places, scores, tags, Grouping())
+    assert (group.scores > 0).sum(axis=1).tolist() == [16, 16] and np.isfinite(group.tags).all()
+
+
 def test_other_skeletons_are_grouped_too() -> None:
     group = group_by_tag(*people([0.0, 5.0], [0.9, 0.8], joints=14), Grouping())
     assert group.scores.shape == (2, 14) and (group.scores > 0).all()
