@@ -131,12 +131,13 @@ def group_by_tag(keypoints: np.ndarray, scores: np.ndarray, tags: np.ndarray, op
 
     Source: Newell et al., "Associative Embedding", section 3.2; Cheng et al., "HigherHRNet".
     """
-    num_joints, tags = len(scores), np.clip(tags, -LARGEST_TAG, LARGEST_TAG)
+    num_joints = len(scores)
     if options.keep == "first":
         first = slice(options.max_people)
         keypoints, scores, tags = keypoints[:, first], scores[:, first], tags[:, first]
     people = _People(num_joints, tags.shape[2])
     counted = (scores > options.det_thr) & np.isfinite(scores) & np.isfinite(tags).all(axis=2)
+    tags = np.clip(tags, -LARGEST_TAG, LARGEST_TAG)
     for joint in ORDER_OF_17 if num_joints == 17 else range(num_joints):
         usable = np.flatnonzero(counted[joint])
         if len(usable):
