@@ -10,6 +10,7 @@ from lite.engine.pipeline import Pipeline
 from lite.engine.run import open_pipeline
 from lite.engine.score_classes import score_classes
 from lite.engine.score_keypoints import score_keypoints
+from lite.engine.score_labels import score_labels
 from lite.errors import ConfigError
 from lite.evaluate.classification import TOPS
 from lite.evaluate.config import EvalConfig
@@ -22,6 +23,7 @@ METRICS_SCHEMA = "hpe-lite/metrics/1"
 SCORES: dict[str, Callable[[EvalConfig, Pipeline], Scored]] = {
     "pose": score_keypoints,
     "pose-bottom-up": score_keypoints,
+    "segment": score_labels,
     "classify": score_classes,
 }
 

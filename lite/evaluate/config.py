@@ -18,7 +18,8 @@ class EvalConfig(TaskConfig, DeviceConfig, DetectorConfig):
 
     Attributes:
         annotations: of keypoints the annotation file of any data set below (.json); of classes a list of pictures and
-            their classes, unset where every class has a folder.
+            their classes, unset where every class has a folder; of labels a folder of label maps, unset where they
+            stand beside the pictures (x_seg.png).
         images: folder or uncompressed tar file with the pictures; with predictions only needed for worst.
         dataset: whose rules count; auto tells it by the file's content (ochuman is scored as coco).
         heads: MPII's head sizes, mpii_gt_val.mat or a .json or .csv of head boxes; unset looks beside the annotations.
