@@ -9,6 +9,11 @@ import numpy as np
 from lite.errors import AnnotationError, InputError
 from lite.label_png import decode_labels
 
+# Number in goliath28 of each of the 34 classes that Goliath's own label maps have; six were dropped.
+GOLIATH34_TO_28 = (
+    0, 1, 255, 255, 255, 2, 3, 255, 4, 5, 6, 7, 8, 9, 10, 11, 12,
+    255, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 255, 23, 24, 25, 26, 27,
+)  # fmt: skip
 PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 
 

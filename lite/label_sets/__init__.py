@@ -7,6 +7,7 @@ Four come with the package, one TOML file each, found by name. A file of one's o
 import colorsys
 import json
 import re
+import reprlib
 import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -47,7 +48,6 @@ def list_label_sets() -> tuple[str, ...]:
     return tuple(sorted(path.stem for path in Path(__file__).parent.glob("*.toml")))
 
 
-@cache
 def load_label_set(name_or_path: str | Path) -> LabelSet:
     """Read a label set by the name of one of ours, or a file of one's own (.toml, .json).
 
@@ -57,12 +57,20 @@ def load_label_set(name_or_path: str | Path) -> LabelSet:
         ConfigError: no such set, or a file that is not one; the message names the key.
     """
     if str(name_or_path) in list_label_sets():
-        path = Path(__file__).parent / f"{name_or_path}.toml"
-    else:
-        path = Path(name_or_path)
-        if path.suffix.lower() not in (".toml", ".json"):
-            known = ", ".join(list_label_sets())
-            raise ConfigError(f"labels: expected one of {known} or a .toml or .json file, found {str(name_or_path)!r}")
+        return _ours(str(name_or_path))
+    path = Path(name_or_path)
+    if path.suffix.lower() not in (".toml", ".json"):
+        known = ", ".join(list_label_sets())
+        raise ConfigError(f"labels: expected one of {known} or a .toml or .json file, found {str(name_or_path)!r}")
+    return _read(path)
+
+
+@cache
+def _ours(name: str) -> LabelSet:
+    return _read(Path(__file__).parent / f"{name}.toml")
+
+
+def _read(path: Path) -> LabelSet:
     try:
         if not path.is_file() or path.stat().st_size > LARGEST_FILE:
             raise ConfigError(f"labels: expected a file of class names, found none of a fitting size at {path}")
@@ -91,7 +99,7 @@ def label_set_from(name: str, values: Any) -> LabelSet:
         raise ConfigError(f"names: expected a list of 2 to {MOST_LABELS} class names, found {found}")
     wrong = [n for n in names if not (isinstance(n, str) and n.strip() and n.isprintable() and len(n) <= 100)]
     if wrong or len(set(names)) != len(names):
-        said = f"{wrong[0]!r:.60}" if wrong else "a name twice"
+        said = _short(wrong[0]) if wrong else "a name twice"
         raise ConfigError(f"names: expected different names of up to 100 printable characters, found {said}")
     palette = values.get("palette")
     if palette is None:
@@ -135,12 +143,20 @@ def swapped_order(count: int, swaps: Sequence[tuple[int, int]]) -> tuple[int, ..
     return tuple(order)
 
 
+_LIMITS = reprlib.Repr()  # lists can hold one another without end
+_LIMITS.maxlevel, _LIMITS.maxlist, _LIMITS.maxstring = 2, 4, 40
+
+
+def _short(value: Any) -> str:
+    return _LIMITS.repr(value)[:60]
+
+
 def _pairs(swaps: Any, count: int) -> tuple[tuple[int, int], ...]:
     pairs = [tuple(p) if isinstance(p, list | tuple) else p for p in swaps] if isinstance(swaps, list | tuple) else None
     flat = [label for pair in pairs or () if isinstance(pair, tuple) and len(pair) == 2 for label in pair]
     fits = all(type(label) is int and 0 <= label < count for label in flat) and len(set(flat)) == len(flat)
     if pairs is None or len(flat) != 2 * len(pairs) or not fits:
-        raise ConfigError(f"swaps: expected pairs of labels below {count}, each label once, found {swaps!r:.60}")
+        raise ConfigError(f"swaps: expected pairs of labels below {count}, each label once, found {_short(swaps)}")
     return tuple(pairs)
 
 
@@ -149,4 +165,4 @@ def _rgb(color: Any) -> Color:
         return int(color[1:3], 16), int(color[3:5], 16), int(color[5:7], 16)
     if isinstance(color, list | tuple) and len(color) == 3 and all(type(c) is int and 0 <= c <= 255 for c in color):
         return tuple(color)
-    raise ConfigError(f'palette: expected colours as "#rrggbb" or [red, green, blue] of 0 to 255, found {color!r:.60}')
+    raise ConfigError(f'palette: expected colours as "#rrggbb" or [r, g, b] of 0 to 255, found {_short(color)}')

@@ -150,6 +150,7 @@ def network_facts(network: "nn.Module") -> dict[str, Any]:
         "skeleton": spec.skeleton,
         "keypoints": next((output.shape[1] for output in spec.outputs if output.name == "keypoints"), named),
         "labels": len(spec.labels) or None,
+        "notes": list(getattr(network, "notes", ())) or None,  # what was decided without the file saying so
         "label_names": _some(spec.labels) or None,
         "parameters": sum(parameter.numel() for parameter in network.parameters()),
         "licence": spec.licence,

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -159,7 +160,7 @@ def _told_classes(meta: Mapping[str, Any], channels: int) -> LabelSet | None:
         published = (load_label_set(name) for name in SETS if str(spec.get("model")).endswith(f"-{SETS[name][0]}"))
         same = next((one for one in published if list(one.names) == list(own["names"])), None)
         return same or _own(own, count)
-    text = f"{meta.get('experiment_name', '')}\n{meta.get('cfg', '')}"
+    text = f"{_text(meta, 'experiment_name')}\n{_text(meta, 'cfg')}"
     found = [name for name, words in _WORDS_OF.items() if len(load_label_set(name)) == channels and words.search(text)]
     if len(found) == 1:
         return load_label_set(found[0])
@@ -185,17 +186,22 @@ def _own(values: dict[str, Any], count: int) -> LabelSet | None:
     return made if len(made) == count else None
 
 
-def _plain(value: Any) -> Any:
-    """Arrays of a pickled meta as lists."""
-    value = value.tolist() if hasattr(value, "tolist") else value
-    return [_plain(one) for one in value] if isinstance(value, list | tuple) else value
+def _plain(value: Any, depth: int = 2) -> Any:
+    """Arrays of a pickled meta as lists. No deeper than colours are: lists can hold one another without end."""
+    value = value.tolist() if isinstance(value, np.ndarray | np.generic) else value
+    return [_plain(one, depth - 1) for one in value] if depth and isinstance(value, list | tuple) else value
+
+
+def _text(meta: Mapping[str, Any], key: str) -> str:
+    value = meta.get(key)
+    return value if isinstance(value, str) else ""
 
 
 def _patch_padding(meta: Mapping[str, Any], label_set: str) -> int:
     """0 or 2: as a file of ours or the configuration in a published one says, else as the published set had it."""
     if "hpe_lite_hints" in meta:
         return meta["hpe_lite_hints"].get("patch_padding", 0)
-    stated = re.search(r"patch_cfg\s*=\s*dict\(\s*padding\s*=\s*([02])\b", str(meta.get("cfg", "")))
+    stated = re.search(r"patch_cfg\s*=\s*dict\(\s*padding\s*=\s*([02])\b", _text(meta, "cfg"))
     return int(stated[1]) if stated else SETS.get(label_set, ("", 0))[1]
 
 

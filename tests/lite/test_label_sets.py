@@ -57,7 +57,6 @@ def test_files_of_ones_own(tmp_path: Path) -> None:
     assert made.name == "mine" and made.swaps == ((1, 3),) and len(set(made.palette)) == 4
     assert read.palette == ((0, 0, 0), (1, 2, 255)) and read.swaps == ()
     toml.write_text('names = ["left", "right"]\nswaps = []\n')
-    load_label_set.cache_clear()
     assert load_label_set(toml).swaps == ()
 
 
@@ -85,7 +84,6 @@ def test_files_of_ones_own(tmp_path: Path) -> None:
 def test_wrong_files_are_refused_in_one_sentence(tmp_path: Path, text: str, said: str) -> None:
     path = tmp_path / "wrong.json"
     path.write_text(text)
-    load_label_set.cache_clear()
     with pytest.raises(ConfigError) as caught:
         load_label_set(path)
     assert said in str(caught.value) and "wrong.json" in str(caught.value) and "\n" not in str(caught.value)

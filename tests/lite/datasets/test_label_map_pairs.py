@@ -1,12 +1,13 @@
 """Pictures find their label maps in every layout; what is missing is said."""
 
+import json
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
-from lite.datasets.label_map_pairs import LAYOUTS, read_pairs
+from lite.datasets.label_map_pairs import GOLIATH34_TO_28, LAYOUTS, read_pairs
 from lite.errors import AnnotationError
 from lite.label_png import encode_labels
 from lite.label_sets import load_label_set
@@ -77,6 +78,13 @@ def test_other_numbers(tmp_path: Path) -> None:
     put(pair.labels, b"nothing")
     with pytest.raises(AnnotationError, match=r"a\.png: expected a PNG"):
         pair.read_labels()
+
+
+def test_goliath_table(shared: Path) -> None:
+    facts = json.loads((shared / "reference/sapiens/segmentation.json").read_text())["goliath28"]
+    assert list(GOLIATH34_TO_28) == facts["source_index_to_target"]
+    for number, name in zip(GOLIATH34_TO_28, facts["source_classes34"], strict=True):
+        assert number == 255 or load_label_set("goliath28").names[number] == name
 
 
 @pytest.mark.parametrize(

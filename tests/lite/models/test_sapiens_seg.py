@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 import torch
 
+from lite.backends import open_backend
 from lite.checkpoints import load_network, read_state_dict, save_network
 from lite.errors import CheckpointError
 from lite.label_sets import load_label_set
+from lite.models.listing import file_facts
 from lite.models.sapiens import SIZES, TrunkSizes, sapiens_from_state_dict
 from lite.models.sapiens_seg import SETS, SapiensSegmenter, sapiens_segmenter
 from lite.models.zoo import ZOO
@@ -210,3 +212,46 @@ def test_rows_say_what_is_published() -> None:
 def test_meta_survives_reading(folder: Path) -> None:
     _, meta = read_state_dict(folder / "seg_tiny.pth")
     assert meta["experiment_name"] == "tiny_fixture"
+
+
+def endless() -> list:
+    """Lists that hold one another twice, 60 levels deep: a small file and more entries than can be visited."""
+    nested: list = []
+    for _ in range(60):
+        nested = [nested, nested]
+    return nested
+
+
+@pytest.mark.parametrize(
+    "meta",
+    [
+        {"dataset_meta": named(7, palette=endless())},
+        {"dataset_meta": {"classes": endless()}},
+        {"dataset_meta": {"classes": [1, 2, 3, 4, 5, 6, 7]}},
+        {"dataset_meta": {"classes": {"a": 1}}},
+        {"dataset_meta": ["a"], "cfg": endless(), "experiment_name": 7},
+    ],
+)
+def test_useless_meta_is_passed_over(meta: dict) -> None:
+    network = sapiens_from_state_dict(tiny_state(7), meta)
+    assert network.spec.labels[1] == "class_1" and network.backbone.patch_embed.padding == 0
+
+
+def test_inspect_says_what_was_decided_without_the_file(tmp_path: Path) -> None:
+    torch.save({"state_dict": tiny_state(20), "meta": {}}, tmp_path / "x.pth")
+    facts = file_facts(tmp_path / "x.pth")
+    assert (facts["task"], facts["head"], facts["labels"]) == ("segment", "SapiensLabelHead", 20)
+    assert "LIP or CIHP" in facts["notes"][0] and facts["problems"] == []
+
+
+def test_the_pixel_graph_gives_float32_logits(folder: Path) -> None:
+    """Also in bfloat16, where the processor's quick layers stand in for those of the head."""
+    pixels = torch.randint(0, 256, (2, 64, 48, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    found = {}
+    for mode in ("float32", "bfloat16"):
+        backend = open_backend(folder / "seg_tiny.pth", device="cpu", mode=mode)
+        found[mode] = torch.as_tensor(backend.run(pixels.numpy())["logits"])
+        assert found[mode].dtype == torch.float32 and found[mode].shape == (2, 28, 32, 24)
+        backend.close()
+    agreeing = (found["float32"].argmax(1) == found["bfloat16"].argmax(1)).float().mean()
+    assert agreeing > 0.9
