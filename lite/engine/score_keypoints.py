@@ -7,8 +7,9 @@ from typing import Any
 
 from lite.datasets.image_store import ImageStore
 from lite.engine.pipeline import Pipeline
-from lite.engine.predict import Finder, Predictions, boxes_finder, predict, read_predictions, truth_finder
+from lite.engine.predict import Finder, Predictions, boxes_finder, predict, truth_finder
 from lite.engine.progress import progress
+from lite.engine.results_folder import read_predictions
 from lite.engine.worst import write_worst
 from lite.errors import AnnotationError, ConfigError
 from lite.evaluate.boxes import box_ap, detection_recall, invented_people
