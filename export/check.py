@@ -19,9 +19,10 @@ import torch
 from torch import Tensor
 
 from export.compare import Expected, compare_boxes, compare_poses
+from export.compare_maps import compare_classes, compare_labels, compare_people
 from export.eight_bits import eight_bits
 from export.limits import LIMITS, limits_of, over
-from export.stable import stable_peaks
+from export.stable import clear_labels, stable_peaks
 from lite.artifact import ArtifactSpec
 from lite.backends.base import Backend
 from lite.graph import PixelGraph
@@ -32,6 +33,9 @@ LARGEST_RUN_PX = 8 * 2**20  # pixels of the largest batch that is tried: 64 crop
 TASKS: dict[str, Callable[[dict[str, np.ndarray], Expected, int], dict[str, Any]]] = {
     "pose": compare_poses,
     "detect": compare_boxes,
+    "segment": compare_labels,
+    "classify": compare_classes,
+    "pose-bottom-up": compare_people,
 }
 # A network run eagerly in one of them shows what its rounding does; in int8 by weights and inputs rounded on the way.
 EAGER_MODES = ("float16", "bfloat16", "int8")
@@ -41,6 +45,8 @@ def reference(graph: PixelGraph, pixels: np.ndarray, mode: str, oks_sigmas: np.n
     """What the eager float32 graph gives, one crop at a time; `mode` is that of the file to be checked."""
     outputs, heatmaps = _run(graph, pixels)
     expected = Expected(pixels=pixels, outputs=outputs, oks_sigmas=oks_sigmas, heatmaps=heatmaps)
+    if graph.spec.task == "segment":
+        return replace(expected, stable=clear_labels(outputs["logits"], None, mode))
     return expected if heatmaps is None else replace(expected, stable=_stable(graph, heatmaps, None, mode))
 
 
@@ -60,6 +66,10 @@ def with_rounding(expected: Expected, graph: PixelGraph) -> Expected:
     if heatmaps is not None:
         stable = _stable(graph, expected.heatmaps, heatmaps, graph.spec.mode)
         expected = replace(expected, stable=stable, heatmaps=None)
+    if graph.spec.task == "segment":
+        expected = replace(
+            expected, stable=clear_labels(expected.outputs["logits"], outputs["logits"], graph.spec.mode)
+        )
     count = len(expected.pixels)
     measured = [
         TASKS[graph.spec.task]({name: value[:size] for name, value in outputs.items()}, expected, size)
@@ -117,6 +127,8 @@ def check(backend: Backend, expected: Expected) -> dict[str, Any]:
     if most:
         measured.append(measure(_last_of(backend, expected.pixels, most), expected, len(expected.pixels)))
         batches.append(most)
+    for other in expected.others:
+        measured.append(measure(backend.run(other.pixels), other, len(other.pixels)))
     names = [name for name in last if name not in ("compared", "of", "left_out", "least")]
     worst = {name: _worst(name, [one[name] for one in measured]) for name in names}
     failures = [
@@ -132,6 +144,7 @@ def check(backend: Backend, expected: Expected) -> dict[str, Any]:
         "checked_with": backend.describe,
         "crops": len(expected.pixels),
         "batches": batches,
+        "sizes": [list(one.pixels.shape[1:3]) for one in (expected, *expected.others)],
         **worst,
         **{name: last[name] for name in ("compared", "of", "left_out")},
         "limits": limits,

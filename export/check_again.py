@@ -11,7 +11,20 @@ from lite.checkpoints import load_network
 from lite.errors import ModelError
 
 # What a network must have in common with the file. Weights may differ: whether they do is for the gate to say.
-SAME = ("model", "task", "input_hw", "color_order", "mean", "std", "crop", "letterbox", "codec", "skeleton", "labels")
+SAME = (
+    "model",
+    "task",
+    "input_hw",
+    "color_order",
+    "mean",
+    "std",
+    "crop",
+    "letterbox",
+    "frame",
+    "codec",
+    "skeleton",
+    "labels",
+)
 
 
 def check_again(config: ExportConfig) -> int:

@@ -26,8 +26,10 @@ class Expected:
         outputs: name -> array, first axis N.
         oks_sigmas: (K,) or (1,) per-keypoint constants (pose).
         heatmaps: (N, K, H, W) float32 (pose).
-        stable: (N, K) bool, keypoints whose peak holds under the mode's rounding (pose).
+        stable: (N, K) bool, keypoints whose peak holds under the mode's rounding (pose); (N, h, w) bool, cells whose
+            class holds (segment).
         rounding: what the eager network in the mode measures against it; None where it was not run.
+        others: the same for inputs of another size, where a network takes them.
     """
 
     pixels: np.ndarray
@@ -36,6 +38,7 @@ class Expected:
     heatmaps: Tensor | None = None
     stable: np.ndarray | None = None
     rounding: dict[str, Any] | None = None
+    others: "tuple[Expected, ...]" = ()
 
 
 def compare_poses(outputs: dict[str, np.ndarray], expected: Expected, size: int) -> dict[str, Any]:

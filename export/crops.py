@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 import lite
-from lite.artifact import ArtifactSpec
+from lite.artifact import ArtifactSpec, CropRule
 from lite.crop import crop
 from lite.detect import letterbox
 from lite.readers import list_pictures, read_frame
@@ -56,7 +56,7 @@ def _moved(box: np.ndarray, random: np.random.Generator) -> np.ndarray:
 
 def _crop(frame: Frame, box: np.ndarray, spec: ArtifactSpec) -> np.ndarray:
     one = Detections(boxes=box[None], scores=np.ones(1, np.float32), frame_of=np.zeros(1, np.int64))
-    return crop([frame], one, spec.input_hw, spec.crop).pixels[0]
+    return crop([frame], one, spec.input_hw, spec.crop or CropRule()).pixels[0]
 
 
 def _canvas(frame: Frame, box: np.ndarray, times: int, spec: ArtifactSpec) -> np.ndarray:

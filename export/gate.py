@@ -6,6 +6,7 @@ no bfloat16 on the CPU). Which one it was, and its version, is in the report; `-
 another.
 """
 
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -23,10 +24,12 @@ from lite.backends.eager_backend import build_graph
 from lite.backends.fold import fold_batch_norm
 from lite.check_report import report_lines
 from lite.graph import PixelGraph
+from lite.network import any_size
 from lite.skeletons import load_skeleton
 
 # Crops to check with: many where a crop is cheap, few where it takes seconds.
 CHECK_CROPS, CHECK_CROPS_LARGE, LARGE_INPUT_PX = 12, 3, 512 * 512
+LONGER = 3  # steps by which the second size of a network that takes any is longer
 
 
 def prepare(
@@ -46,6 +49,10 @@ def prepare(
     count = CHECK_CROPS_LARGE if height * width > LARGE_INPUT_PX else CHECK_CROPS
     pixels = check_crops(graph.spec, check_images, min(count, batch_max))
     expected = reference(graph, pixels, mode, _sigmas(graph.spec))
+    if any_size(graph.spec):
+        longer = replace(graph.spec, input_hw=(height, width + LONGER * graph.spec.frame.multiple))
+        some = check_crops(longer, check_images, min(count, batch_max, CHECK_CROPS_LARGE))
+        expected = replace(expected, others=(reference(graph, some, mode, _sigmas(graph.spec)),))
     fold_batch_norm(network)
     graph = build_graph(network, mode=mode, flip_test=flip_test)
     return with_rounding(expected, graph), graph

@@ -6,9 +6,11 @@ or canvas; one heatmap cell is 4. A key a measurement does not give is a mistake
 Shifts of keypoints are for crops up to `HEIGHT_PX` high and grow with higher ones, as the people in them do: peaks of
 Sapiens at 1024 px are four times as wide in px as those of ViTPose at 256, and rounding moves them four times as far.
 
-float32 leaves room for another order of sums, nothing else. In float16 and bfloat16 the limits of `shift_p50_px` and
-`edge_p50_px` are upper bounds: half of the results may shift by `ROUNDING` times what they shift when the network is
-run eagerly in the mode, and `SLACK_PX`. That finds a decode in reduced precision, which is of the size of the rounding
+Shifts of logits, heatmaps and tags are in standard deviations of what the eager network gives for the crop.
+
+float32 leaves room for another order of sums, nothing else. In float16 and bfloat16 the limits of medians (`_p50`) are
+upper bounds: half of the results may shift by `ROUNDING` times what they shift when the network is run eagerly in the
+mode, and a slack. That finds a decode in reduced precision, which is of the size of the rounding
 of the network itself. (Not in int8: ranges found by calibration are others than those of the crops at hand. In the
 detector's boxes in bfloat16 it finds little, because the network's own distances are as coarse.)
 """
@@ -50,9 +52,82 @@ LIMITS: dict[str, dict[str, dict[str, float]]] = {
         "bfloat16": {"iou_min": 0.85, "edge_p50_px": 1.5, "score_shift_max": 0.12, "score_shift_p95": 0.08},
         "int8": {"iou_min": 0.75, "edge_p50_px": 4.0, "score_shift_max": 0.25, "score_shift_p95": 0.12},
     },
+    "segment": {
+        "float32": {"agreement_min": 0.999, "miou_min": 0.99, "logit_shift_p95": 0.002, "logit_shift_p50": 0.001},
+        "float16": {"agreement_min": 0.995, "miou_min": 0.95, "logit_shift_p95": 0.03, "logit_shift_p50": 0.01},
+        "bfloat16": {"agreement_min": 0.97, "miou_min": 0.8, "logit_shift_p95": 0.2, "logit_shift_p50": 0.08},
+        "int8": {"agreement_min": 0.9, "miou_min": 0.6, "logit_shift_p95": 0.6, "logit_shift_p50": 0.25},
+    },
+    "classify": {
+        "float32": {
+            "probability_shift_max": 0.001,
+            "first_loss_max": 0.001,
+            "logit_shift_p95": 0.002,
+            "logit_shift_p50": 0.001,
+        },
+        "float16": {
+            "probability_shift_max": 0.01,
+            "first_loss_max": 0.01,
+            "logit_shift_p95": 0.03,
+            "logit_shift_p50": 0.01,
+        },
+        "bfloat16": {
+            "probability_shift_max": 0.08,
+            "first_loss_max": 0.08,
+            "logit_shift_p95": 0.2,
+            "logit_shift_p50": 0.08,
+        },
+        "int8": {
+            "probability_shift_max": 0.3,
+            "first_loss_max": 0.2,
+            "logit_shift_p95": 0.6,
+            "logit_shift_p50": 0.25,
+        },
+    },
+    "pose-bottom-up": {
+        "float32": {
+            "heatmap_shift_p95": 0.002,
+            "heatmap_shift_p50": 0.001,
+            "tag_shift_p95": 0.002,
+            "tag_shift_p50": 0.001,
+            "lost_max": 0.02,
+            "decode_shift_p95_px": 0.05,
+        },
+        "float16": {
+            "heatmap_shift_p95": 0.03,
+            "heatmap_shift_p50": 0.01,
+            "tag_shift_p95": 0.03,
+            "tag_shift_p50": 0.01,
+            "lost_max": 0.1,
+            "decode_shift_p95_px": 0.05,
+        },
+        "bfloat16": {
+            "heatmap_shift_p95": 0.2,
+            "heatmap_shift_p50": 0.08,
+            "tag_shift_p95": 0.2,
+            "tag_shift_p50": 0.08,
+            "lost_max": 0.35,
+            "decode_shift_p95_px": 0.05,
+        },
+        "int8": {
+            "heatmap_shift_p95": 0.6,
+            "heatmap_shift_p50": 0.25,
+            "tag_shift_p95": 0.6,
+            "tag_shift_p50": 0.25,
+            "lost_max": 0.6,
+            "decode_shift_p95_px": 0.05,
+        },
+    },
 }
-RELATIVE = ("shift_p50_px", "edge_p50_px")  # bounded by what eager rounding does as well
-ROUNDING, SLACK_PX = 1.75, 0.02
+# Bounded by what eager rounding does as well; name -> what is allowed beside it.
+RELATIVE = {
+    "shift_p50_px": 0.02,
+    "edge_p50_px": 0.02,
+    "logit_shift_p50": 0.001,
+    "heatmap_shift_p50": 0.001,
+    "tag_shift_p50": 0.001,
+}
+ROUNDING = 1.75
 HEIGHT_PX = 256
 LEAST_STABLE = 0.1  # of all keypoints must be comparable; with fewer, the comparison says nothing
 
@@ -69,9 +144,9 @@ def limits_of(task: str, mode: str, rounding: dict[str, float] | None, height_px
         name: limit * larger if name.startswith("shift") and name.endswith("_px") else limit
         for name, limit in LIMITS[task][mode].items()
     }
-    for name in RELATIVE:
+    for name, slack in RELATIVE.items():
         if rounding is not None and name in limits and mode != "int8":
-            limits[name] = min(limits[name], ROUNDING * rounding[name] + SLACK_PX)
+            limits[name] = min(limits[name], ROUNDING * rounding[name] + slack)
     return limits
 
 

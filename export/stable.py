@@ -1,4 +1,4 @@
-"""Which peaks of a heatmap can be compared: those that the rounding of a mode alone does not turn over.
+"""Which peaks of a heatmap and which labels can be compared: those that rounding alone does not turn over.
 
 A map with two equal peaks, or a flat one, is decoded to another place by any change in the last digit; that says
 nothing about a conversion. How large a change to expect is measured: the same network, run eagerly in the mode, shows
@@ -8,6 +8,7 @@ bounds what a network can excuse.
 
 from typing import Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -17,6 +18,7 @@ from torch.nn import functional as F
 # 0.001 (pose17-small) to 0.0035 (a ViTPose-B); in float16 a tenth of that.
 NOISE = {"float32": 1e-5, "float16": 2e-3, "bfloat16": 2e-2, "int8": 2e-2}
 DRAWS = 8
+AHEAD = 6.0  # of two classes each rounded by its own error, three deviations apart, and more for a runtime's
 MARGIN = 2.0  # a runtime rounds at other places than eager PyTorch does; its errors are other ones of like size
 
 
@@ -48,6 +50,26 @@ def stable_peaks(codec: Decoder, heatmaps: Tensor, rounded: Tensor | None, mode:
         change = NOISE[mode] * largest * _made_up(heatmaps, random) if error is None else _drawn(error, draw, random)
         holds &= (codec.decode(heatmaps + change)[0] - keypoints).norm(dim=2) <= most_px
     return holds[0]
+
+
+def clear_labels(logits: np.ndarray, rounded: np.ndarray | None, mode: str) -> np.ndarray:
+    """Where the likeliest class is ahead of the second by more than `AHEAD` times what rounding changes.
+
+    Args:
+        logits: (N, C, h, w) float32, of the eager float32 network.
+        rounded: the same of the eager network in the mode; None where there is none.
+        mode: decides the bound.
+
+    Returns:
+        (N, h, w) bool.
+    """
+    found = torch.from_numpy(logits)
+    best = found.topk(2, dim=1).values
+    noise = NOISE[mode] * (found.amax((1, 2, 3)) - found.amin((1, 2, 3)))  # (N,)
+    if rounded is not None:
+        error = torch.nan_to_num(torch.from_numpy(rounded) - found, nan=0.0, posinf=0.0, neginf=0.0)
+        noise = torch.minimum(noise, error.square().mean((1, 2, 3)).sqrt())
+    return (best[:, 0] - best[:, 1] > AHEAD * noise[:, None, None]).numpy()
 
 
 def _bounded(error: Tensor, most: Tensor) -> Tensor:

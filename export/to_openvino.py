@@ -20,6 +20,7 @@ from lite.backends.artifact_file import SPEC_KEY, embedded_spec
 from lite.backends.openvino_parts import DECODE, NORMALISE, stages
 from lite.errors import MissingExtraError
 from lite.graph import PixelGraph
+from lite.network import LARGEST_ASPECT, any_size
 
 if TYPE_CHECKING:
     import onnx_ir
@@ -39,6 +40,7 @@ def to_openvino(graph: PixelGraph, path: Path, config: ExportConfig, calibration
     except ImportError:
         raise MissingExtraError("openvino", "cpu", "the export to OpenVINO") from None
     spec = graph.spec
+    larger = LARGEST_ASPECT if any_size(spec) else 1
     graph.network.float()  # exact: the weights keep the values they were rounded to
     graph.dtype = torch.float32
     onnx = onnx_model(graph, config.batch_max)
@@ -51,7 +53,8 @@ def to_openvino(graph: PixelGraph, path: Path, config: ExportConfig, calibration
     with tempfile.TemporaryDirectory(prefix=".onnx-", dir=path.parent) as folder:
         write_onnx(onnx, Path(folder) / "graph.onnx")
         model = openvino.Core().read_model(Path(folder) / "graph.onnx")
-        model.reshape([openvino.Dimension(1, config.batch_max), *spec.input_hw, 3])
+        sides = [openvino.Dimension(side, side * larger) for side in spec.input_hw]
+        model.reshape([openvino.Dimension(1, config.batch_max), *sides, 3])
         if spec.mode in ("float16", "bfloat16"):
             _compress(model, openvino.Type.f16 if spec.mode == "float16" else openvino.Type.bf16)
         described = replace(spec, format="openvino", batch_range=(1, config.batch_max))

@@ -18,12 +18,13 @@ from export.config import ExportConfig
 from export.tensorrt_cache import Batches, Recipe, fetch, keep, timing_name
 from export.tensorrt_graph import cast_pixels_first, unsupported
 from export.written import Calibration, Written
-from lite.artifact import sha256_of
+from lite.artifact import ArtifactSpec, sha256_of
 from lite.backends.artifact_file import release
 from lite.backends.devices import choose_device, device_tag
 from lite.backends.tensorrt_backend import INPUT, complaint, error_log
 from lite.errors import ConfigError, MissingExtraError, ModelError
 from lite.graph import PixelGraph
+from lite.network import LARGEST_ASPECT, any_size
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -62,7 +63,7 @@ def to_tensorrt(graph: PixelGraph, path: Path, config: ExportConfig, calibration
         data = fetch(f"{recipe.key()}.engine")
         if data is None:
             with on_gpu(device):
-                data = build(onnx_path, recipe, graph.spec.input_hw, graph.spec.model)
+                data = build(onnx_path, recipe, graph.spec)
             keep(f"{recipe.key()}.engine", data)
     path.write_bytes(data)
     return Written(versions={"tensorrt": tensorrt.__version__}, device=tag, native=True)
@@ -133,7 +134,7 @@ def _outside(graph: "ModelProto") -> list[str]:
     return sorted({entry.value for tensor in tensors for entry in tensor.external_data if entry.key == "location"})
 
 
-def build(onnx_path: Path, recipe: Recipe, input_hw: tuple[int, int], model: str) -> bytes:
+def build(onnx_path: Path, recipe: Recipe, spec: ArtifactSpec) -> bytes:
     """The engine file of an ONNX file.
 
     Raises:
@@ -147,7 +148,7 @@ def build(onnx_path: Path, recipe: Recipe, input_hw: tuple[int, int], model: str
     parser = trt.OnnxParser(network, log)
     if not parser.parse_from_file(str(onnx_path)):
         errors = [_said(parser.get_error(i)) for i in range(parser.num_errors)] or log.errors
-        raise _gave_up(model, "read the graph", errors)
+        raise _gave_up(spec.model, "read the graph", errors)
     settings = builder.create_builder_config()
     settings.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, recipe.workspace)
     # On by default; it would round the factors of float32 products to ten bits, in the decode too. As precision is in
@@ -155,16 +156,20 @@ def build(onnx_path: Path, recipe: Recipe, input_hw: tuple[int, int], model: str
     if hasattr(trt.BuilderFlag, "TF32"):
         settings.clear_flag(trt.BuilderFlag.TF32)
     profile = builder.create_optimization_profile()
-    shapes = [(n, *input_hw, 3) for n in (recipe.batches.least, recipe.batches.best, recipe.batches.most)]
-    profile.set_shape(INPUT, *shapes)
+    least, best, most = (
+        (n, *spec.input_hw, 3) for n in (recipe.batches.least, recipe.batches.best, recipe.batches.most)
+    )
+    if any_size(spec):
+        most = (most[0], *(side * LARGEST_ASPECT for side in spec.input_hw), 3)
+    profile.set_shape(INPUT, least, best, most)
     if settings.add_optimization_profile(profile) < 0:
-        raise _gave_up(model, f"take batches of {recipe.batches.least} to {recipe.batches.most}", log.errors)
+        raise _gave_up(spec.model, f"take batches of {recipe.batches.least} to {recipe.batches.most}", log.errors)
     timing = timing_name(recipe.device, recipe.tensorrt)
     cache = settings.create_timing_cache(fetch(timing) or b"")
     settings.set_timing_cache(cache, ignore_mismatch=False)
     data = builder.build_serialized_network(network, settings)
     if data is None:
-        raise _gave_up(model, "build the file", log.errors)
+        raise _gave_up(spec.model, "build the file", log.errors)
     keep(timing, bytes(settings.get_timing_cache().serialize()))
     return bytes(data)
 

@@ -72,12 +72,19 @@ class FrameRule:
 
 @dataclass(frozen=True, kw_only=True)
 class OutputSpec:
-    """One output tensor; in `shape` the first axis is the batch and is written "N"."""
+    """One output tensor; in `shape` the first axis is the batch and is written "N", sides that follow an input of any
+    size "h/2" and "w/2"."""
 
     name: str
     shape: tuple[int | str, ...]
     dtype: str
     unit: str
+
+    def sized(self, batch: int, height: int, width: int) -> tuple[int, ...]:
+        """The shape for a batch of inputs of this size, px; "h/2" and "w/2" are halves of its sides."""
+        sides = {"N": batch, "h": height, "w": width}
+        parts = (side.partition("/") if isinstance(side, str) else side for side in self.shape)
+        return tuple(part if isinstance(part, int) else sides[part[0]] // int(part[2] or 1) for part in parts)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -180,6 +187,9 @@ def spec_from_dict(values: dict[str, Any], origin: str) -> ArtifactSpec:
             raise ValueError(f"skeleton: expected one of {', '.join(list_skeletons())}, found {spec.skeleton[:40]!r}")
         if not isinstance(spec.codec.get("name", ""), str) or not _all_small(spec.codec):
             raise ValueError(f"codec: expected a name and sizes up to {LARGEST_CODEC_SIZE}, found others")
+        sides = [side for output in spec.outputs for side in output.shape if isinstance(side, str)]
+        if not all(re.fullmatch("N|[hw](/[1-9][0-9]?)?", side) for side in sides):
+            raise ValueError("outputs: expected sides as numbers, N, h/2 or w/2, found others")
         hashes = (spec.sha256, spec.source_sha256, *spec.companions.values())
         if not all(text is None or re.fullmatch("[0-9a-f]{64}", text) for text in hashes):
             raise ValueError("sha256: expected 64 hexadecimal digits, found something else")

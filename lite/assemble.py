@@ -1,10 +1,11 @@
 """Raw outputs -> Poses in frame pixels -> Records."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 import numpy as np
 
+from lite.segment import area_of
 from lite.structures import Classes, Crops, Detections, Frame, Poses, Record, Segments
 
 # Decimals kept in records: a thousandth of a pixel and of a percent, far below what any network resolves.
@@ -46,6 +47,7 @@ def to_records(
     classes: Classes | None = None,
     label_names: Sequence[str] = (),
     class_names: Sequence[str] = (),
+    unusable: Collection[int] = (),
 ) -> list[Record]:
     """One record a frame, people in the order of their detections; numbers rounded, ready for JSON.
 
@@ -56,33 +58,27 @@ def to_records(
         segments: of whole frames or of people.
         classes: of whole frames.
         label_names, class_names: what labels and classes are called.
+        unusable: positions of frames whose segments mean nothing.
     """
     who = poses if poses is not None else people
     starts = np.searchsorted(who.frame_of, np.arange(len(frames) + 1)) if who is not None else [0] * (len(frames) + 1)
     records = [_record(frame, who, slice(*starts[n : n + 2])) for n, frame in enumerate(frames)]
     for n, frame in enumerate(segments.frame_of.tolist() if segments is not None else ()):
-        areas = _areas(segments.labels[n], label_names)
         person = int(segments.detections[n])
-        if person < 0:
-            records[frame] = replace(records[frame], areas=areas)
+        if frame in unusable:
+            records[frame] = replace(records[frame], people=[], error=NOT_FINITE)
+        elif person < 0:
+            records[frame] = replace(records[frame], areas=area_of(segments.labels[n], label_names))
         elif records[frame].people:
-            records[frame].people[person - int(starts[frame])]["areas"] = areas
+            records[frame].people[person - int(starts[frame])]["areas"] = area_of(segments.labels[n], label_names)
     for n, frame in enumerate(classes.frame_of.tolist() if classes is not None else ()):
-        scores = _plain(classes.scores[n], SCORE_DECIMALS)
-        likely = zip(classes.labels[n].tolist(), scores)
-        found = [{"label": label, "name": _named(label, class_names), "score": score} for label, score in likely]
-        records[frame] = replace(records[frame], classes=found)
+        likely = zip(classes.labels[n].tolist(), _plain(classes.scores[n], SCORE_DECIMALS))
+        records[frame] = replace(records[frame], classes=[_class(*one, class_names) for one in likely])
     return records
 
 
-def _areas(labels: np.ndarray, names: Sequence[str]) -> dict[str, int]:
-    """Class name -> pixels, for the classes that occur."""
-    counts = np.bincount(labels.ravel(), minlength=1)
-    return {_named(label, names): int(counts[label]) for label in np.flatnonzero(counts).tolist()}
-
-
-def _named(label: int, names: Sequence[str]) -> str:
-    return names[label] if label < len(names) else f"class_{label}"
+def _class(label: int, score: float, names: Sequence[str]) -> dict[str, object]:
+    return {"label": label, "name": names[label] if label < len(names) else str(label), "score": score}
 
 
 def _record(frame: Frame, people: Poses | Detections | None, mine: slice) -> Record:

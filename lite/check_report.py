@@ -13,7 +13,7 @@ def report_lines(report: dict[str, Any]) -> list[str]:
     rounding, runtime = _dict(report, "rounding"), _dict(report, "runtime")
     version = f" ({runtime.get('backend')} {runtime.get('version')})" if runtime else ""
     lines = [
-        f"check against eager float32: {report.get('crops', '?')} crops, batches {batches}",
+        f"check against eager float32: {report.get('crops', '?')} crops, batches {batches}{_sizes(report)}",
         f"  run by {report.get('checked_with', 'an unknown backend')}{version}",
         f"  compared {report.get('compared', '?')} of {report.get('of', '?')}"
         + (f"; left out: {reasons}" if reasons else ""),
@@ -24,6 +24,12 @@ def report_lines(report: dict[str, Any]) -> list[str]:
     if "oks_all_mean" in report:
         lines.append(f"  {'oks_all_mean':<16} {_number(report['oks_all_mean'])} (all keypoints, those left out too)")
     return [*lines, *(f"  FAILED: {failure}" for failure in _list(report, "failures"))]
+
+
+def _sizes(report: dict[str, Any]) -> str:
+    """The input sizes, where there are several."""
+    sizes = ["x".join(map(str, size)) for size in _list(report, "sizes") if isinstance(size, list)]
+    return f", sizes {', '.join(sizes)}" if len(sizes) > 1 else ""
 
 
 def _number(value: object) -> str:

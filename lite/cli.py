@@ -69,6 +69,12 @@ COMMANDS: dict[str, Command] = {
         "lite.models.download:verify",
         ("name",),
     ),
+    "split": Command(
+        "write one file for each data set of a network for several",
+        "lite.models.split_config:SplitConfig",
+        "lite.models.split:split_command",
+        ("checkpoint",),
+    ),
     "inspect": Command(
         "say what a checkpoint or artifact is", "lite.config:InspectConfig", "lite.models.listing:inspect", ("file",)
     ),

@@ -30,17 +30,13 @@ def forward(backend: Network, pixels: np.ndarray, chunk: int) -> dict[str, np.nd
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
-def forward_tensors(backend: Network, pixels: np.ndarray, chunk: int) -> Iterator[tuple[slice, dict[str, Tensor]]]:
-    """The same, chunk by chunk as tensors on the device they were computed on, for outputs too large to keep together.
-
-    Yields:
-        which crops, and their outputs.
-    """
+def forward_tensors(backend: Network, pixels: np.ndarray, chunk: int) -> Iterator[dict[str, Tensor]]:
+    """The outputs of each chunk in turn, as tensors on the device they were computed on; no crops have no chunk."""
     for part in _chunks(backend, len(pixels), chunk):
         crops = _filled(backend, pixels[part])
         run = getattr(backend, "run_tensors", None)
         outputs = run(crops) if run else {name: torch.from_numpy(a) for name, a in backend.run(crops).items()}
-        yield part, {name: values[: part.stop - part.start] for name, values in outputs.items()}
+        yield {name: values[: part.stop - part.start] for name, values in outputs.items()}
 
 
 def _chunks(backend: Network, count: int, chunk: int) -> Iterator[slice]:

@@ -15,17 +15,10 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from lite.artifact import ArtifactSpec, OutputSpec
 from lite.cost import ProductCounter
 from lite.errors import ModelError
-from lite.network import any_size
+from lite.network import OUTPUTS, any_size
 
 # What a network computes in. An int8 graph is written in float32 and quantised afterwards.
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16, "int8": torch.float32}
-OUTPUTS = {
-    "pose": ("keypoints", "scores"),
-    "detect": ("boxes", "scores", "labels"),
-    "segment": ("logits",),
-    "classify": ("probabilities",),
-    "pose-bottom-up": ("keypoints", "scores", "tags", "heatmaps", "tag_maps"),
-}
 UNITS = {
     "keypoints": "crop px",
     "boxes": "canvas px",

@@ -9,6 +9,16 @@ from lite.artifact import ArtifactSpec
 LARGEST_ASPECT = 4  # of an input whose size varies; what a longer frame becomes is up to the stage
 
 
+# Task -> names of what a pixel graph returns, in order.
+OUTPUTS = {
+    "pose": ("keypoints", "scores"),
+    "detect": ("boxes", "scores", "labels"),
+    "segment": ("logits",),
+    "classify": ("probabilities",),
+    "pose-bottom-up": ("keypoints", "scores", "tags", "heatmaps", "tag_maps"),
+}
+
+
 class Network(Protocol):
     """Runs crops or canvases.
 

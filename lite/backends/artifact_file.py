@@ -7,8 +7,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from lite.artifact import ArtifactSpec, sha256_of, spec_from_dict
+from lite.artifact import ArtifactSpec, OutputSpec, sha256_of, spec_from_dict
 from lite.errors import ArtifactError, ConfigError
+from lite.network import any_size
 
 SPEC_KEY = "hpe_lite_spec"  # in the file: the spec as JSON, but for what is only known afterwards
 KNOWN_AFTERWARDS = ("sha256", "companions", "check", "versions")
@@ -132,6 +133,16 @@ def check_inside(text: str | None, spec: ArtifactSpec, path: Path) -> None:
         raise ArtifactError(
             f"{path}: its JSON and its own description disagree about {', '.join(wrong)[:80]}; export the model again"
         )
+
+
+def input_sides(spec: ArtifactSpec) -> tuple[int | None, ...]:
+    """The shape of the input without the batch; None for a side that varies."""
+    return (None, None, 3) if any_size(spec) else (*spec.input_hw, 3)
+
+
+def output_sides(output: OutputSpec) -> tuple[int | None, ...]:
+    """The same of an output."""
+    return tuple(side if isinstance(side, int) else None for side in output.shape[1:])
 
 
 def check_same(found: dict[str, Any], wanted: dict[str, Any], path: Path) -> None:

@@ -14,7 +14,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from lite.artifact import ArtifactSpec
-from lite.backends.artifact_file import SPEC_KEY, check_companions, check_hash, check_inside, open_file
+from lite.backends.artifact_file import (
+    SPEC_KEY,
+    check_companions,
+    check_hash,
+    check_inside,
+    input_sides,
+    open_file,
+    output_sides,
+)
 from lite.errors import ArtifactError, UnsafeFileError
 
 # What a runtime is handed as bytes, so that what it reads is what was looked through; larger ones by their path.
@@ -79,8 +87,8 @@ def vet_onnx(path: Path, spec: ArtifactSpec) -> bytes | str:
 
 def _check(found: _Found, spec: ArtifactSpec, path: Path) -> None:
     """The JSON must describe this file, not only in words."""
-    inputs = [("pixels", "uint8", (None, *spec.input_hw, 3))]
-    outputs = [(one.name, one.dtype, (None, *one.shape[1:])) for one in spec.outputs]
+    inputs = [("pixels", "uint8", (None, *input_sides(spec)))]
+    outputs = [(one.name, one.dtype, (None, *output_sides(one))) for one in spec.outputs]
     reduced = found.dtypes & {"float16", "bfloat16", "int8"}
     mode = next((name for name in ("int8", "bfloat16", "float16") if name in reduced), "float32")
     for part, here, wanted in (

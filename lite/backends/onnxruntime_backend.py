@@ -8,11 +8,11 @@ import numpy as np
 import torch
 
 from lite.artifact import ArtifactSpec, read_spec
-from lite.backends.artifact_file import check_request
+from lite.backends.artifact_file import check_request, input_sides, output_sides
 from lite.backends.base import check_pixels, in_words
 from lite.backends.onnx_file import vet_onnx
 from lite.errors import ArtifactError, ConfigError, MissingExtraError, UnsafeFileError, first_line
-from lite.network import empty_outputs
+from lite.network import LARGEST_ASPECT, any_size, empty_outputs
 
 # What `open(provider=...)` may be -> ONNX Runtime's name and what people read.
 PROVIDERS = {
@@ -125,8 +125,13 @@ def providers(spec: ArtifactSpec, provider: str, device: str) -> list[tuple[str,
         height, width = spec.input_hw
         least, most = spec.batch_range
         cache = tensorrt_cache()
-        shapes = {"min": least, "opt": min(8, most), "max": most}
-        profile = {f"trt_profile_{name}_shapes": f"pixels:{count}x{height}x{width}x3" for name, count in shapes.items()}
+        larger = LARGEST_ASPECT if any_size(spec) else 1
+        shapes = {
+            "min": (least, height, width),
+            "opt": (min(8, most), height, width),
+            "max": (most, height * larger, width * larger),
+        }
+        profile = {f"trt_profile_{name}_shapes": f"pixels:{n}x{h}x{w}x3" for name, (n, h, w) in shapes.items()}
         # Without precision flags the network is strongly typed: each tensor keeps the type it has in the file.
         options = {
             "device_id": index,
@@ -230,8 +235,11 @@ def _check_provider(session: Any, wanted: str, path: Path) -> None:
 def _check_session(session: Any, spec: ArtifactSpec, path: Path) -> None:
     """What the runtime understood must be what the JSON says."""
     kinds = {"float32": "tensor(float)", "int64": "tensor(int64)", "uint8": "tensor(uint8)"}
-    found = [(one.name, one.type, one.shape[1:]) for one in (*session.get_inputs(), *session.get_outputs())]
-    wanted = [("pixels", kinds["uint8"], [*spec.input_hw, 3])]
-    wanted += [(one.name, kinds.get(one.dtype), list(one.shape[1:])) for one in spec.outputs]
+    found = [
+        (one.name, one.type, tuple(side if isinstance(side, int) else None for side in one.shape[1:]))
+        for one in (*session.get_inputs(), *session.get_outputs())
+    ]
+    wanted = [("pixels", kinds["uint8"], input_sides(spec))]
+    wanted += [(one.name, kinds.get(one.dtype), output_sides(one)) for one in spec.outputs]
     if found != wanted:
         raise ArtifactError(f"{path}: its JSON says {wanted}, ONNX Runtime sees {found}; export the model again")

@@ -20,12 +20,12 @@ import numpy as np
 import torch
 
 from lite.artifact import ArtifactSpec, read_spec
-from lite.backends.artifact_file import check_request, check_same, check_version
+from lite.backends.artifact_file import check_request, check_same, check_version, input_sides, output_sides
 from lite.backends.base import check_pixels, in_words
 from lite.backends.devices import choose_device
 from lite.backends.openvino_parts import NETWORK, split, whole
 from lite.errors import ArtifactError, ConfigError, UnsafeFileError
-from lite.network import empty_outputs
+from lite.network import any_size, empty_outputs
 
 # Mode -> OpenVINO's name of the precision, and of the capability a processor needs for it.
 REDUCED = {"bfloat16": ("bf16", "BF16"), "float16": ("f16", "FP16")}
@@ -60,7 +60,8 @@ class OpenVINOBackend:
         self._compile = partial(_Compiled, core, model, weights, precision)
         self._threads = torch.get_num_threads()
         size = sum(node.get_byte_size() for node in model.get_ops() if _is(node, "Constant"))
-        self._most_fixed = next((count for bytes_, count in MOST_FIXED if size <= bytes_), 0)
+        fixable = next((count for bytes_, count in MOST_FIXED if size <= bytes_), 0)
+        self._most_fixed = 0 if any_size(spec) else fixable
         self._lock = threading.Lock()
         self._compiled: dict[tuple[int, int | None], _Compiled] = {}
         self._spent: Counter[tuple[int, int]] = Counter()  # seconds per threads and batch
@@ -208,9 +209,9 @@ def _check_model(model: Any, spec: ArtifactSpec, path: Path) -> None:
     found["outputs"] = [_described(value) for value in model.outputs]
     batch = model.inputs[0].get_partial_shape()[0] if model.inputs else None
     wanted = {
-        "input": [("pixels", "u8", (*spec.input_hw, 3))],
+        "input": [("pixels", "u8", input_sides(spec))],
         "mode": spec.mode,
-        "outputs": [(one.name, one.dtype, one.shape[1:]) for one in spec.outputs],
+        "outputs": [(one.name, one.dtype, output_sides(one)) for one in spec.outputs],
     }
     if spec.format == "openvino":
         wanted["batch range"] = tuple(spec.batch_range)
@@ -229,8 +230,8 @@ def _is(node: Any, kind: str) -> bool:
     return node.get_type_name() == kind
 
 
-def _described(value: Any) -> tuple[str, str, tuple[int, ...]]:
-    """Name, dtype and shape of an input or output, without the batch; -1 for a size that is open."""
+def _described(value: Any) -> tuple[str, str, tuple[int | None, ...]]:
+    """Name, dtype and shape of an input or output, without the batch; None for a side that varies."""
     kind = value.get_element_type().get_type_name()
-    dims = [dim.get_length() if dim.is_static else -1 for dim in value.get_partial_shape()]
+    dims = [dim.get_length() if dim.is_static else None for dim in value.get_partial_shape()]
     return value.get_any_name(), NUMPY_NAMES.get(kind, kind), tuple(dims[1:])

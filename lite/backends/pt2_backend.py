@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import IO, Any
 
 import torch
+from torch import Tensor
 from torch.export.passes import move_to_device_pass
 
 from lite.artifact import ArtifactSpec, read_spec
@@ -14,7 +15,9 @@ from lite.backends.artifact_file import (
     check_request,
     check_same,
     check_version,
+    input_sides,
     open_file,
+    output_sides,
 )
 from lite.backends.compiled_package import is_compiled, load_package
 from lite.backends.cpu_bfloat16 import keep_memory, quicken_program
@@ -25,8 +28,9 @@ from lite.backends.pt2_archive import vet_archive
 from lite.backends.side_by_side import SideBySide
 from lite.backends.torch_module import TorchModuleBackend
 from lite.errors import ArtifactError, first_line
+from lite.network import OUTPUTS
 
-TASK_OUTPUTS = {"pose": ["keypoints", "scores"], "detect": ["boxes", "scores", "labels"]}
+TASK_OUTPUTS = {task: list(names) for task, names in OUTPUTS.items()}
 
 
 class Pt2Backend(TorchModuleBackend):
@@ -118,17 +122,23 @@ def _parts(program: torch.export.ExportedProgram, spec: ArtifactSpec) -> tuple[d
     inputs = [nodes[name] for name in program.graph_signature.user_inputs]
     outputs = [nodes[name] for name in program.graph_signature.user_outputs]
     found = {
-        "input": [tuple(value.shape[1:]) for value in inputs],
+        "input": [_sides(value) for value in inputs],
         "input dtype": [str(value.dtype) for value in inputs],
     }
-    wanted = {"input": [(*spec.input_hw, 3)], "input dtype": ["torch.uint8"]}
-    found["outputs"] = [(tuple(value.shape[1:]), str(value.dtype)) for value in outputs]
-    wanted["outputs"] = [(output.shape[1:], f"torch.{output.dtype}") for output in spec.outputs]
+    wanted = {"input": [input_sides(spec)], "input dtype": ["torch.uint8"]}
+    found["outputs"] = [(_sides(value), str(value.dtype)) for value in outputs]
+    wanted["outputs"] = [(output_sides(output), f"torch.{output.dtype}") for output in spec.outputs]
     found["output names"] = program.call_spec.out_spec.context
     wanted["output names"] = [output.name for output in spec.outputs]
     found["outputs for its task"], wanted["outputs for its task"] = found["output names"], TASK_OUTPUTS.get(spec.task)
     half = {str(t.dtype) for t in program.state_dict.values()} & {"torch.bfloat16", "torch.float16"}
     found["mode"], wanted["mode"] = (half.pop().removeprefix("torch.") if half else "float32"), spec.mode
-    ranges = [(int(r.lower), int(r.upper)) for r in program.range_constraints.values()]
-    found["batch range"], wanted["batch range"] = ranges[:1], [tuple(spec.batch_range)]
+    ranges = [program.range_constraints[value.shape[0].node.expr] for value in inputs]
+    found["batch range"] = [(int(one.lower), int(one.upper)) for one in ranges]
+    wanted["batch range"] = [tuple(spec.batch_range)]
     return found, wanted
+
+
+def _sides(value: Tensor) -> tuple[int | None, ...]:
+    """Its shape without the batch; None for a side that varies."""
+    return tuple(side if isinstance(side, int) else None for side in value.shape[1:])

@@ -13,7 +13,7 @@ import torch
 from torch.cuda import device as on_gpu
 
 from lite.artifact import ArtifactSpec, read_spec
-from lite.backends.artifact_file import check_hash, check_request, open_file
+from lite.backends.artifact_file import check_hash, check_request, input_sides, open_file, output_sides
 from lite.backends.base import check_pixels
 from lite.backends.devices import check_built_for, choose_device
 from lite.backends.transfer import Transfer
@@ -62,7 +62,7 @@ class TensorrtBackend:
             given = self._transfer.give(staged)
             outputs = {
                 output.name: torch.empty(
-                    (count, *output.shape[1:]), dtype=getattr(torch, output.dtype), device=given.device
+                    output.sized(*given.shape[:3]), dtype=getattr(torch, output.dtype), device=given.device
                 )
                 for output in self.spec.outputs
             }
@@ -200,13 +200,13 @@ def check_engine(engine: Any, spec: ArtifactSpec, path: Path) -> None:
     found = {
         name: (
             engine.get_tensor_mode(name).name.lower(),
-            tuple(engine.get_tensor_shape(name))[1:],
+            tuple(None if side < 0 else side for side in tuple(engine.get_tensor_shape(name))[1:]),
             DTYPES.get(engine.get_tensor_dtype(name).name, engine.get_tensor_dtype(name).name),
         )
         for name in names
     }
-    wanted = {INPUT: ("input", (*spec.input_hw, 3), spec.input_dtype)}
-    wanted |= {output.name: ("output", tuple(output.shape[1:]), output.dtype) for output in spec.outputs}
+    wanted = {INPUT: ("input", input_sides(spec), spec.input_dtype)}
+    wanted |= {output.name: ("output", output_sides(output), output.dtype) for output in spec.outputs}
     for name in dict.fromkeys((*wanted, *found)):
         if found.get(name) != wanted.get(name):
             raise ArtifactError(

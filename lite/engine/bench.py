@@ -16,8 +16,10 @@ from lite.engine.outputs import plan_outputs
 from lite.engine.pipeline import Pipeline
 from lite.engine.plan import Plan, make_plan, usable_cores
 from lite.engine.run import ResultWriter, Tally, network_threads, open_pipeline, quiet_opencv, run_pictures
+from lite.engine.tasks import Keypoints
 from lite.errors import InputError
 from lite.readers import Item, list_pictures, read_frame
+from lite.structures import Frame, Record, Result
 
 
 class Stopwatch:
@@ -96,24 +98,32 @@ def _one_by_one(
             with watch("read"), contextlib.suppress(InputError):
                 frames.append(read_frame(item, config.max_pixels))
                 places.append(stem)
-        with watch("detect"):
-            detections = pipeline.detect(frames)
-        portions, poses = pipeline.crop(frames, detections), []
-        while True:
-            with watch("crop"):
-                crops = next(portions, None)
-            if crops is None:
-                break
-            with watch("forward"):
-                raw = pipeline.forward(crops)
-            with watch("assemble"):
-                poses.append(pipeline.assemble(raw, crops))
-        with watch("assemble"):
-            records = to_records(frames, join(poses))
+        if pipeline.task(Keypoints):
+            results = [Result(record=record) for record in _keypoints(pipeline, frames, watch)]
+        else:
+            with watch("networks"):
+                results = pipeline.results(frames)
         with watch("write"):
-            for stem, frame, record in zip(places, frames, records):
-                write(stem, frame, record)
+            for stem, frame, result in zip(places, frames, results):
+                write(stem, frame, result)
     return dict(watch.seconds)
+
+
+def _keypoints(pipeline: Pipeline, frames: list[Frame], watch: Stopwatch) -> list[Record]:
+    with watch("detect"):
+        detections = pipeline.detect(frames)
+    portions, poses = pipeline.crop(frames, detections), []
+    while True:
+        with watch("crop"):
+            crops = next(portions, None)
+        if crops is None:
+            break
+        with watch("forward"):
+            raw = pipeline.forward(crops)
+        with watch("assemble"):
+            poses.append(pipeline.assemble(raw, crops))
+    with watch("assemble"):
+        return to_records(frames, join(poses))
 
 
 def _table(report: dict[str, Any]) -> str:

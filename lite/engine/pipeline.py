@@ -1,53 +1,62 @@
-"""The flow on one device: frames -> detections -> crops -> raw -> poses -> records."""
+"""The flow on one device: frames -> detections -> crops -> raw -> poses, labels or classes -> records."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import numpy as np
 
-from lite.artifact import CropRule
-from lite.assemble import assemble, join, to_records
+from lite.artifact import ArtifactSpec
+from lite.assemble import to_records
 from lite.backends import able_backends, open_backend
 from lite.backends.base import Backend
-from lite.crop import crop
 from lite.detect import PersonDetector, WholeFrame
-from lite.engine.plan import forward_size
-from lite.errors import ModelError
-from lite.forward import forward
-from lite.structures import Crops, Detections, Frame, Poses, Record
+from lite.engine.map_pictures import map_pictures
+from lite.engine.tasks import TASKS, Keypoints, Labels, PeopleBottomUp, Task, TaskOptions, Watcher
+from lite.errors import ConfigError, ModelError
+from lite.label_sets import LabelSet
+from lite.segment import merge_labels, relabel
+from lite.skeletons import load_skeleton
+from lite.structures import Crops, Detections, Frame, Poses, Record, Result
 
 DEFAULT_MODEL = "pose17-small"
 DEFAULT_DETECTOR = "person-nano"
 
 Model = str | Path | Backend | None
+Kind = TypeVar("Kind", bound=Task)
 
 
 class Pipeline:
-    """People and their keypoints in frames, on one device.
+    """People and their keypoints, labels or classes in frames, on one device.
 
     Args:
-        model: zoo name, checkpoint, exported file or open backend of the keypoint network; None takes the built-in one.
-        detector: likewise; None takes the built-in one, "none" makes every whole frame one box.
+        model: zoo name, checkpoint, exported file or open backend of a network; None takes the built-in keypoints.
+            Several, one of each kind (keypoints, segmentation, classification), share the detections.
+        detector: likewise; None takes the built-in one where boxes are needed, "none" makes every whole frame one box.
+            A segmentation network by itself takes whole frames unless a detector is named.
         device: "auto", "cpu", "cuda", "cuda:1", ...
         mode: "auto", "float32", "float16" or "bfloat16", for networks that run eagerly.
         backend: name in `lite.backends.BACKENDS`, for exported files that it can run; "auto" takes the fastest that is
             installed.
-        batch_size: people in one forward pass at most, from all frames of a call together; None follows the size of
+        batch_size: crops in one forward pass at most, from all frames of a call together; None follows the size of
             the network.
         bbox_thr, nms_thr, max_people: which detections count, as in `PersonDetector`.
         flip_test: average with the mirrored crop; None keeps what the model says.
         threads: processor threads of the networks.
         trust: whether files that can run code may be opened.
         det_config: config file of the detector, where its checkpoint needs one.
+        labels: what a segmentation network's classes are called, where the network does not say or says otherwise.
+        options: choices of single tasks.
+        pictures: of "heatmaps" and "tags", which to draw of a bottom-up network's maps.
 
     Raises:
         ModelError: a model that is not known, cannot be used here, or does something else.
+        ConfigError: two networks of one kind, or labels or pictures that do not fit them.
     """
 
     def __init__(
         self,
-        model: Model = None,
+        model: Model | Sequence[Model] = None,
         detector: Model = None,
         device: str = "auto",
         mode: str = "auto",
@@ -61,22 +70,34 @@ class Pipeline:
         threads: int | None = None,
         trust: bool = False,
         det_config: str | Path | None = None,
+        labels: LabelSet | None = None,
+        options: TaskOptions | None = None,
+        pictures: frozenset[str] = frozenset(),
     ) -> None:
         where = {"device": device, "mode": mode, "threads": threads, "trust": trust}
-        self.pose = _open(model or DEFAULT_MODEL, **where, backend=backend, flip_test=flip_test)
+        several = list(model) if isinstance(model, list | tuple) else [model]
+        self.tasks: list[Task] = []
         self.person: Backend | None = None
-        if self.pose.spec.task != "pose":
-            raise ModelError(
-                f"{self.pose.spec.model}: expected a keypoint network, found one for {self.pose.spec.task}"
-            )
-        if detector != "none":
-            detector = detector or DEFAULT_DETECTOR
-            # Backend and mode are asked for the keypoint network; a detector that cannot have them takes its own.
-            able = able_backends(detector) if isinstance(detector, str | Path) else {backend}
-            own = where | {"mode": "auto"} if mode == "int8" and able == {"eager"} else where
-            self.person = _open(detector, **own, backend=backend if backend in able else "auto", config=det_config)
-        self.batch_size = batch_size or forward_size(self.pose.spec, self.pose.device)
-        self.detect = PersonDetector(self.person, bbox_thr, nms_thr, max_people) if self.person else WholeFrame()
+        self.pictures = pictures
+        try:
+            for one in several or [None]:
+                opened = _open(one or DEFAULT_MODEL, **where, backend=backend, flip_test=flip_test)
+                self.tasks.append(_task(opened, batch_size, options or TaskOptions()))
+            self._check(labels)
+            if labels is not None:
+                named = self.task(Labels)
+                named.spec = relabel(named.spec, labels)
+            if detector != "none" and (detector is not None or any(task.needs_boxes for task in self.tasks)):
+                detector = detector or DEFAULT_DETECTOR
+                # Backend and mode are asked for the first network; a detector that cannot have them takes its own.
+                able = able_backends(detector) if isinstance(detector, str | Path) else {backend}
+                own = where | {"mode": "auto"} if mode == "int8" and able == {"eager"} else where
+                self.person = _open(detector, **own, backend=backend if backend in able else "auto", config=det_config)
+            self.detect = PersonDetector(self.person, bbox_thr, nms_thr, max_people) if self.person else WholeFrame()
+        except BaseException:
+            self.close()
+            raise
+        self.batch_size = self.tasks[0].batch_size
 
     def __call__(self, frames: Sequence[Frame | np.ndarray]) -> list[Record]:
         """One record a frame, in order.
@@ -84,32 +105,73 @@ class Pipeline:
         Args:
             frames: frames, or (H, W, 3) uint8 RGB arrays, of any sizes; a list that fits in memory.
         """
+        return [result.record for result in self.results(frames)]
+
+    def results(self, frames: Sequence[Frame | np.ndarray]) -> list[Result]:
+        """The same with the label map of each frame and the pictures of its maps."""
         frames = [_frame(frame, n) for n, frame in enumerate(frames)]
-        detections = self.detect(frames)
-        poses = [self.assemble(self.forward(crops), crops) for crops in self.crop(frames, detections)]
-        return to_records(frames, join(poses))
+        keypoints, bottom_up, labels, classes = (self.task(kind) for kind in TASKS.values())
+        boxed = self.person is not None or keypoints is not None
+        detections = self.detect(frames) if boxed else None
+        pictures: list[dict[str, np.ndarray]] = [{} for _ in frames]
+        poses = segments = guesses = None
+        unusable: set[int] = set()
+        if keypoints:
+            poses = keypoints(frames, detections)
+        elif bottom_up:
+            poses = bottom_up(frames, self._watch(frames, pictures))
+        if labels:
+            segments, unusable = labels(frames, detections if self.person else None)
+        if classes:
+            guesses = classes(frames)
+        records = to_records(
+            frames,
+            poses,
+            people=detections if self.person else None,
+            segments=segments,
+            classes=guesses,
+            label_names=labels.spec.labels if labels else (),
+            class_names=classes.spec.labels if classes else (),
+            unusable=unusable,
+        )
+        return [
+            Result(
+                record=record,
+                label_map=None if segments is None or n in unusable else merge_labels(segments, n, frame.size_hw),
+                pictures=pictures[n],
+            )
+            for n, (record, frame) in enumerate(zip(records, frames))
+        ]
+
+    def task(self, kind: type[Kind]) -> Kind | None:
+        """The task of this kind, if there is one."""
+        return next((task for task in self.tasks if type(task) is kind), None)
+
+    @property
+    def pose(self) -> Backend:
+        """The first network."""
+        return self.tasks[0].backend
 
     def crop(self, frames: Sequence[Frame], detections: Detections) -> Iterator[Crops]:
-        """Crops in portions of one forward pass: a crowd's crops would not fit in memory together."""
-        for portion in _portions(detections, self.batch_size):
-            yield crop(frames, portion, self.pose.spec.input_hw, self.pose.spec.crop or CropRule())
+        """Crops of the keypoint network, in portions of one forward pass."""
+        return self._keypoints().crop(frames, detections)
 
     def forward(self, crops: Crops) -> dict[str, np.ndarray]:
         """Keypoints in crop px and their scores."""
-        return forward(self.pose, crops.pixels, self.batch_size)
+        return self._keypoints().forward(crops)
 
     def assemble(self, raw: dict[str, np.ndarray], crops: Crops) -> Poses:
         """Keypoints in frame px."""
-        return assemble(raw, crops)
+        return self._keypoints().assemble(raw, crops)
 
     def describe(self) -> list[str]:
         """What runs where, one line a network."""
-        lines = [f"keypoints: {self.pose.describe}"]
+        lines = [f"{NAMES[task.spec.task]}: {task.backend.describe}" for task in self.tasks]
         return lines + ([f"detector: {self.person.describe}"] if self.person else [])
 
     def close(self) -> None:
         """Give the networks' memory back."""
-        for backend in (self.pose, self.person):
+        for backend in (*(task.backend for task in self.tasks), self.person):
             if backend is not None:
                 backend.close()
 
@@ -119,19 +181,64 @@ class Pipeline:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def _keypoints(self) -> Keypoints:
+        task = self.task(Keypoints)
+        if task is None:
+            spec = self.pose.spec
+            raise ModelError(f"{spec.model}: expected a network that takes boxes to keypoints, found {spec.task}")
+        return task
+
+    def _check(self, labels: LabelSet | None) -> None:
+        """The networks and what is asked of them fit together."""
+        kinds = [PeopleBottomUp if type(task) is Keypoints else type(task) for task in self.tasks]
+        if len(set(kinds)) < len(kinds):
+            names = ", ".join(task.spec.model for task in self.tasks)
+            raise ConfigError(f"model: expected networks of different kinds, found two of one among {names}")
+        if labels is not None and self.task(Labels) is None:
+            raise ConfigError("labels: expected a segmentation network to name the classes of, found none")
+        if self.pictures and self.task(PeopleBottomUp) is None:
+            raise ConfigError(
+                f"draw: {' and '.join(sorted(self.pictures))} are pictures of bottom-up networks, found none"
+            )
+
+    def _watch(self, frames: Sequence[Frame], pictures: list[dict[str, np.ndarray]]) -> Watcher | None:
+        """Draws the maps of frames as they come by; None where nothing is to be drawn."""
+        if not self.pictures:
+            return None
+        names = keypoint_names(self.pose.spec)
+
+        def watch(n: int, raw: dict[str, np.ndarray], to_frame: np.ndarray, input_hw: tuple[int, int]) -> None:
+            grouping = self.tasks[0].options.grouping
+            pictures[n] |= map_pictures(self.pictures, frames[n], raw, to_frame, input_hw, names, grouping)
+
+        return watch
+
+
+NAMES = {"pose": "keypoints", "pose-bottom-up": "people", "segment": "labels", "classify": "classes"}
+
+
+def keypoint_names(spec: ArtifactSpec) -> tuple[str, ...]:
+    """What the keypoints of a network are called; numbers where it names no skeleton."""
+    if spec.skeleton is not None:
+        return load_skeleton(spec.skeleton).keypoint_names
+    count = next(output.shape[1] for output in spec.outputs if output.name == "scores")
+    return tuple(f"keypoint_{n}" for n in range(count))
+
 
 def _open(model: str | Path | Backend, **options: Any) -> Backend:
     return open_backend(model, **options) if isinstance(model, str | Path) else model
 
 
+def _task(backend: Backend, batch_size: int | None, options: TaskOptions) -> Task:
+    kind = TASKS.get(backend.spec.task)
+    if kind is None:
+        name, task = backend.spec.model, backend.spec.task
+        backend.close()
+        raise ModelError(
+            f"{name}: expected a network for keypoints, segmentation or classification, found one for {task}"
+        )
+    return kind(backend, batch_size, options)
+
+
 def _frame(frame: Frame | np.ndarray, n: int) -> Frame:
     return frame if isinstance(frame, Frame) else Frame(pixels=frame, source=f"array-{n}")
-
-
-def _portions(detections: Detections, most: int) -> Iterable[Detections]:
-    """Consecutive parts of at most `most`; one empty part when there are none."""
-    for start in range(0, max(len(detections), 1), most):
-        part = slice(start, start + most)
-        yield Detections(
-            boxes=detections.boxes[part], scores=detections.scores[part], frame_of=detections.frame_of[part]
-        )

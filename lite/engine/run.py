@@ -13,25 +13,37 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import numpy as np
 import torch
 
 from lite import __version__
 from lite.artifact import ArtifactSpec
 from lite.config import InferConfig
 from lite.draw import Style, draw
+from lite.draw_labels import draw_labels
 from lite.engine.outputs import RUN_FILE, plan_outputs
-from lite.engine.pipeline import Pipeline
+from lite.engine.pipeline import Pipeline, keypoint_names
 from lite.engine.plan import make_plan
+from lite.engine.tasks import TaskOptions
 from lite.engine.threads import InOrder
 from lite.errors import InputError
+from lite.evaluate.config import EvalConfig
+from lite.group import Grouping
+from lite.label_sets import load_label_set
 from lite.readers import Item, list_pictures, read_frame
 from lite.skeletons import Skeleton, load_skeleton
-from lite.structures import Frame, Record
+from lite.structures import Frame, Record, Result
 from lite.writers import RecordWriter, write_overlay
+from lite.writers.label_maps import write_label_map
+from lite.writers.overlays import write_picture
 from lite.writers.records import describe_model, write_run
 
 # Pixels of the frames a worker holds, unless one alone has more: 100 MB.
 PIXEL_BUDGET = 32_000_000
+OVERLAY_PARTS = frozenset({"skeleton", "points", "boxes", "labels", "classes"})  # drawn on the picture itself
+MAP_PICTURES = frozenset({"heatmaps", "tags"})  # pictures of their own
+# Task -> what its network is called in result files.
+KINDS = {"pose": "pose", "pose-bottom-up": "pose", "segment": "segmentation", "classify": "classification"}
 
 
 @dataclass(kw_only=True)
@@ -59,7 +71,7 @@ class Tally:
 
 
 def infer(config: InferConfig) -> int:
-    """Find people and their keypoints in pictures, write one JSON a picture and, unless turned off, an overlay.
+    """Run networks on pictures, write one JSON a picture and, unless turned off, an overlay.
 
     A picture that cannot be read has a JSON with `error` and nobody in it, and is listed in the summary and `run.json`.
 
@@ -92,12 +104,12 @@ def infer(config: InferConfig) -> int:
     return 1 if tally.failed else 0
 
 
-def open_pipeline(config: InferConfig) -> Pipeline:
+def open_pipeline(config: InferConfig | EvalConfig) -> Pipeline:
     """The pipeline that the configuration asks for."""
     if config.checkpoints:
         os.environ["HPE_LITE_CHECKPOINTS"] = config.checkpoints  # where every part looks for weights
     return Pipeline(
-        config.models[0] if config.models else None,
+        config.models,
         config.det_checkpoint or config.detector,
         config.device,
         config.mode,
@@ -110,6 +122,15 @@ def open_pipeline(config: InferConfig) -> Pipeline:
         threads=config.threads,
         trust=config.trust,
         det_config=config.det_config,
+        labels=load_label_set(config.labels) if config.labels else None,
+        options=TaskOptions(
+            grouping=Grouping(
+                det_thr=config.det_thr, tag_thr=config.tag_thr, person_thr=config.person_thr, refine=config.refine
+            ),
+            resize=config.label_resize,
+            top=config.top,
+        ),
+        pictures=config.parts & MAP_PICTURES if isinstance(config, InferConfig) else frozenset(),
     )
 
 
@@ -130,12 +151,12 @@ def run_pictures(
         done: list[Record] = []
         for batch in frame_batches(_read(item, config.max_pixels) for item, _ in job):
             with networks:
-                records = _records(pipeline, batch)
-            for read, record in zip(batch, records):
+                results = _results(pipeline, batch)
+            for read, result in zip(batch, results):
                 if stopped.is_set():
                     return done
-                write(job[len(done)][1], read, record)
-                done.append(record)
+                write(job[len(done)][1], read, result)
+                done.append(result.record)
         return done
 
     places = list(zip(items, stems))
@@ -169,30 +190,49 @@ def frame_batches(reads: Iterable[Frame | Record]) -> Iterator[list[Frame | Reco
 
 
 class ResultWriter:
-    """Writes the files of one picture: overlay first, so where the JSON is, the picture is finished."""
+    """Writes the files of one picture: the JSON last, so where it is, the picture is finished."""
 
     def __init__(self, pipeline: Pipeline, config: InferConfig) -> None:
-        spec = pipeline.pose.spec
-        model = {"pose": describe_model(spec), "detector": pipeline.person and describe_model(pipeline.person.spec)}
-        self.skeleton = skeleton_of(spec)
-        self.records = RecordWriter(self.skeleton, model)
-        self.style = Style(parts=config.parts, kpt_thr=config.kpt_thr, radius=config.radius, thickness=config.thickness)
+        specs = [task.spec for task in pipeline.tasks]
+        self.skeleton = next((skeleton_of(spec) for spec in specs if spec.task.startswith("pose")), None)
+        self.labels = next((spec for spec in specs if spec.task == "segment"), None)
+        self.records = RecordWriter(self.skeleton, describe_networks(pipeline), self.labels)
+        parts = config.parts & OVERLAY_PARTS
+        self.style = Style(parts=parts, kpt_thr=config.kpt_thr, radius=config.radius, thickness=config.thickness)
+        self.opacity = config.opacity
 
-    def __call__(self, stem: Path, read: Frame | Record, record: Record) -> None:
-        """Write a read's record to `stem` with the ending of each kind."""
-        if self.style.parts and isinstance(read, Frame):
-            write_overlay(Path(f"{stem}.jpg"), draw(read.pixels, record, self.skeleton, self.style))
-        self.records.write(Path(f"{stem}.json"), record)
+    def __call__(self, stem: Path, read: Frame | Record, result: Result) -> None:
+        """Write a read's result to `stem` with the ending of each kind."""
+        if isinstance(read, Frame):
+            if self.style.parts:
+                write_overlay(Path(f"{stem}.jpg"), self._drawn(read.pixels, result))
+            for name, picture in result.pictures.items():
+                write_picture(Path(f"{stem}.{name}.png"), picture)
+            if result.label_map is not None:
+                write_label_map(Path(f"{stem}.labels.png"), result.label_map, self.labels.palette)
+        self.records.write(Path(f"{stem}.json"), result.record)
+
+    def _drawn(self, pixels: np.ndarray, result: Result) -> np.ndarray:
+        if "labels" in self.style.parts and result.label_map is not None:
+            pixels = draw_labels(pixels, result.label_map, self.labels.palette, self.opacity)
+        return draw(pixels, result.record, self.skeleton, self.style)
+
+
+def describe_networks(pipeline: Pipeline) -> dict[str, Any]:
+    """What results say about the networks that made them, by what they are for."""
+    described = {KINDS[task.spec.task]: describe_model(task.spec) for task in pipeline.tasks}
+    return {**described, "detector": pipeline.person and describe_model(pipeline.person.spec)}
 
 
 def skeleton_of(spec: ArtifactSpec) -> Skeleton:
     """The network's skeleton; one without names and links where it names none."""
     if spec.skeleton is not None:
         return load_skeleton(spec.skeleton)
-    count = next(output.shape[1] for output in spec.outputs if output.name == "keypoints")
+    names = keypoint_names(spec)
+    count = len(names)
     return Skeleton(
         name=f"unnamed{count}",
-        keypoint_names=tuple(f"keypoint_{n}" for n in range(count)),
+        keypoint_names=names,
         flip_indices=tuple(range(count)),
         links=(),
         link_colors=(),
@@ -212,10 +252,10 @@ def _read(item: Item, max_pixels: int) -> Frame | Record:
         return Record(source=item.source, error=str(problem))
 
 
-def _records(pipeline: Pipeline, batch: Sequence[Frame | Record]) -> list[Record]:
-    """A record for every read of the batch, in order."""
-    records = iter(pipeline([read for read in batch if isinstance(read, Frame)]))
-    return [next(records) if isinstance(read, Frame) else read for read in batch]
+def _results(pipeline: Pipeline, batch: Sequence[Frame | Record]) -> list[Result]:
+    """A result for every read of the batch, in order."""
+    results = iter(pipeline.results([read for read in batch if isinstance(read, Frame)]))
+    return [next(results) if isinstance(read, Frame) else Result(record=read) for read in batch]
 
 
 def _describe_run(config: InferConfig, pipeline: Pipeline, tally: Tally, *, finished: bool) -> dict[str, Any]:
@@ -225,6 +265,7 @@ def _describe_run(config: InferConfig, pipeline: Pipeline, tally: Tally, *, fini
         "finished": finished,
         "config": dataclasses.asdict(config),
         "model": describe_model(pipeline.pose.spec),
+        "networks": describe_networks(pipeline),
         "detector": pipeline.person and describe_model(pipeline.person.spec),
         "device": pipeline.pose.device,
         "runs": pipeline.describe(),

@@ -11,7 +11,7 @@ from torch import nn
 from export.check import FAR, TASKS, check, reference, with_rounding
 from export.compare import Expected
 from export.crops import check_crops
-from export.limits import LIMITS, RELATIVE, ROUNDING, SLACK_PX, limits_of
+from export.limits import LIMITS, RELATIVE, ROUNDING, limits_of
 from lite.backends.eager_backend import EagerBackend, build_graph
 from lite.check_report import report_lines
 from lite.checkpoints import load_network
@@ -60,7 +60,7 @@ def test_every_task_has_limits_for_every_mode_and_measures_them() -> None:
 
 def test_half_of_the_results_may_shift_little_more_than_rounding_alone() -> None:
     limits = limits_of("pose", "bfloat16", {"shift_p50_px": 0.1}, 256)
-    assert limits["shift_p50_px"] == pytest.approx(0.1 * ROUNDING + SLACK_PX)
+    assert limits["shift_p50_px"] == pytest.approx(0.1 * ROUNDING + RELATIVE["shift_p50_px"])
     assert limits_of("pose", "bfloat16", {"shift_p50_px": FAR}, 256) == limits_of("pose", "bfloat16", None, 64)
     assert limits_of("pose", "int8", {"shift_p50_px": 0.0}, 256) == LIMITS["pose"]["int8"]
 

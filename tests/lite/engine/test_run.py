@@ -135,7 +135,7 @@ def _raise(*_, **__):
 FAULTS = {
     "read": lambda patch, pose, person: patch.setattr(run, "read_frame", _raise),
     "detect": lambda patch, pose, person: patch.setattr(person, "run", _raise),
-    "crop": lambda patch, pose, person: patch.setattr("lite.engine.pipeline.crop", _raise),
+    "crop": lambda patch, pose, person: patch.setattr("lite.engine.tasks.crop", _raise),
     "forward": lambda patch, pose, person: patch.setattr(pose, "run", _raise),
     "assemble": lambda patch, pose, person: patch.setattr("lite.engine.pipeline.to_records", _raise),
     "draw": lambda patch, pose, person: patch.setattr(run, "draw", _raise),

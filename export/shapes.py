@@ -1,0 +1,28 @@
+"""What is handed to `torch.export`: pixels as an example, and which of their sides vary."""
+
+import torch
+from torch import Tensor
+from torch.export import Dim
+
+from lite.artifact import ArtifactSpec
+from lite.network import LARGEST_ASPECT, any_size
+
+BATCH, ROWS, COLUMNS = "batch", "rows", "columns"  # names of the sides that vary
+
+
+def example(spec: ArtifactSpec, batch: int, device: torch.device) -> Tensor:
+    """(batch, h, w, 3) uint8; h and w differ where both may vary, so that tracing does not take them for equal."""
+    height, width = spec.input_hw
+    extra = spec.frame.multiple if any_size(spec) else 0
+    return torch.zeros((batch, height, width + extra, 3), dtype=torch.uint8, device=device)
+
+
+def dynamic_shapes(spec: ArtifactSpec, batch_max: int) -> dict[str, dict[int, Dim]]:
+    """Any batch up to `batch_max`; rows and columns in whole multiples where the input size varies."""
+    sides = {0: Dim(BATCH, min=1, max=batch_max)}
+    if any_size(spec):
+        step = spec.frame.multiple
+        least = min(spec.input_hw) // step
+        for axis, name in ((1, ROWS), (2, COLUMNS)):
+            sides[axis] = step * Dim(f"{name}_{step}", min=least, max=LARGEST_ASPECT * least)
+    return {"pixels": sides}
