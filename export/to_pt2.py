@@ -48,5 +48,8 @@ def to_pt2(graph: PixelGraph, path: Path, config: ExportConfig, calibration: Cal
     if config.compile:
         return compile_program(program, pixels, path, spec)
     program._example_inputs = None
+    # Of sides that are multiples the range of the factor says all, and an expression is no plain name.
+    for side in [side for side in program.range_constraints if not side.is_symbol]:
+        del program.range_constraints[side]
     torch.export.save(program, path, extra_files={f"{SPEC_KEY}.json": json.dumps(embedded_spec(spec))})
     return Written()

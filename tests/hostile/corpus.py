@@ -243,6 +243,8 @@ _program(
     "operator as an argument",
     lambda document, kit: _nodes(document)[0]["inputs"][0].update(arg={"as_operator": "torch.hub.load"}),
 )
+for _way, _guard in (("power", "9**9**9 >= 1"), ("shift", "1<<999999999 >= 1"), ("long", "+1" * 600)):
+    _program(f"guard with a {_way}", lambda document, kit, guard=_guard: document.update(guards_code=[guard]))
 _program("guard", lambda document, kit: document.update(guards_code=[f"{kit.code} is None"]))
 _program(
     "guard behind a good one",
