@@ -45,7 +45,7 @@ def find_weights(file_name: str, checkpoints: str | Path | None = None) -> Path:
 
 
 def find_zoo_weights(row: ZooRow, checkpoints: str | Path | None = None) -> Path:
-    """The weights file of a zoo row, under the name the original has or the one `models download` gives it.
+    """The weights file of a zoo row: under the original's name, the one `models download` gives it, or the model's.
 
     Raises:
         CheckpointError: the row names no file, or it is not there; the message says where it can be had.
@@ -55,8 +55,8 @@ def find_zoo_weights(row: ZooRow, checkpoints: str | Path | None = None) -> Path
     fetch = f", or run `hpe-lite models download {row.name}`" if row.place is not None else ""
     if row.weights is None:
         raise CheckpointError(
-            f"{row.name}: expected its weights file, which has no fixed name; "
-            f"get it from {row.source} and pass its path{fetch}"
+            f"{row.name}: expected its weights file, which has no fixed name; get it from {row.source} and pass its "
+            f"path, or put it into ./checkpoints as {row.name}.pth{fetch}"
         )
     try:
         return find_weights(row.weights, checkpoints)
@@ -65,8 +65,9 @@ def find_zoo_weights(row: ZooRow, checkpoints: str | Path | None = None) -> Path
 
 
 def look_for_zoo_weights(row: ZooRow, checkpoints: str | Path | None = None) -> Path | None:
-    """The weights file of a zoo row, or None."""
-    names = [row.weights, row.place.stored_name if row.place is not None else None]
+    """The weights file of a zoo row under one of the names it may have, the model's own among them; or None."""
+    own = [f"{row.name}{suffix}" for suffix in (".safetensors", ".pth")]
+    names = [row.weights, row.place.stored_name if row.place is not None else None, *own]
     return next((path for name in names if name and (path := look_for(name, checkpoints)) is not None), None)
 
 

@@ -5,7 +5,15 @@ from pathlib import Path
 import pytest
 
 from lite.errors import CheckpointError, ModelError
-from lite.models.find import find_weights, find_zoo_weights, look_for, resolve_model, search_folders, zoo_row
+from lite.models.find import (
+    find_weights,
+    find_zoo_weights,
+    look_for,
+    look_for_zoo_weights,
+    resolve_model,
+    search_folders,
+    zoo_row,
+)
 from lite.models.zoo import ZOO
 
 
@@ -86,3 +94,11 @@ def test_missing_file(folders: dict[str, Path], missing: str) -> None:
 def test_folder(folders: dict[str, Path]) -> None:
     with pytest.raises(ModelError, match="found a folder without"):
         resolve_model(folders["given"])
+
+
+def test_weights_under_the_name_of_their_model_are_found(tmp_path: Path) -> None:
+    row = zoo_row("hap-b-coco17")
+    assert row.weights is None and look_for_zoo_weights(row, tmp_path) is None
+    file = tmp_path / "hap-b-coco17.pth"
+    file.write_bytes(b"weights")
+    assert find_zoo_weights(row, tmp_path) == file
