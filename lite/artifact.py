@@ -41,10 +41,15 @@ Format = Literal["eager", "pt2", "onnx", "openvino", "tensorrt"]
 
 @dataclass(frozen=True, kw_only=True)
 class CropRule:
-    """How a box becomes a crop: `padding` times larger, widened to the input's aspect, warped by the `affine` rule."""
+    """How a box becomes a crop: `padding` times larger, widened to the input's aspect, warped by the `affine` rule.
+
+    With `square` the udp rule widens it to a square instead, which fills the input and loses its aspect: so networks of
+    MPII were trained, whose annotations say one scale for both sides. The classic rule keeps the aspect always.
+    """
 
     padding: float = 1.25
     affine: Literal["udp", "classic"] = "udp"
+    square: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

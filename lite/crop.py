@@ -21,7 +21,7 @@ def crop(frames: Sequence[Frame], detections: Detections, input_hw: tuple[int, i
         frames: the frame batch that `detections.frame_of` points into.
         detections: N boxes.
         input_hw: size of a crop, px.
-        rule: padding around the box and the affine rule.
+        rule: padding around the box, its shape and the affine rule.
 
     Returns:
         N crops; `to_frame` maps decoded crop px to frame px as the published decoder of the rule does.
@@ -29,12 +29,18 @@ def crop(frames: Sequence[Frame], detections: Detections, input_hw: tuple[int, i
     Source: mmpose `topdown_transforms.py` (one interpolation, `cv2.warpAffine`).
     """
     to_crop, to_frame = _AFFINES[rule.affine]
-    center, scale = box_to_center_scale(detections.boxes, rule.padding, input_hw)
+    center, scale = padded(detections.boxes, input_hw, rule)
     matrices = to_crop(center, scale, input_hw)  # (N, 2, 3) frame px -> crop px
     pixels = np.empty((len(detections), *input_hw, 3), np.uint8)
     for n, (frame, matrix) in enumerate(zip(detections.frame_of, matrices)):
         warp(frames[frame].pixels, matrix, pixels[n])
     return Crops(pixels=pixels, to_frame=to_frame(center, scale, input_hw), detections=detections)
+
+
+def padded(boxes: np.ndarray, input_hw: tuple[int, int], rule: CropRule) -> tuple[np.ndarray, np.ndarray]:
+    """Centre (N, 2) and size (N, 2) float32, px of the frame, of the crop around each of the boxes (N, 4) xyxy."""
+    square = rule.square and rule.affine == "udp"
+    return box_to_center_scale(boxes, rule.padding, (1, 1) if square else input_hw)
 
 
 def warp(frame: np.ndarray, matrix: np.ndarray, out: np.ndarray) -> None:

@@ -5,11 +5,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
-import cv2
 import numpy as np
 
 from lite.artifact import CropRule
 from lite.assemble import NOT_FINITE, join
+from lite.crop import padded
 from lite.datasets.image_store import ImageStore
 from lite.detect import GivenBoxes
 from lite.engine.pipeline import Pipeline
@@ -17,8 +17,7 @@ from lite.errors import AnnotationError, InputError
 from lite.evaluate.boxes import Boxes, truth_boxes
 from lite.evaluate.coco_files import KeypointTruth
 from lite.evaluate.submit import PredictedPerson
-from lite.geometry import box_to_center_scale, udp_affine, udp_to_frame
-from lite.structures import Crops, Detections, Frame, Poses, Record
+from lite.structures import Detections, Frame, Poses, Record
 
 Finder = Callable[[Sequence[Frame]], Detections]
 
@@ -62,7 +61,7 @@ def truth_finder(truth: KeypointTruth, *, inclusive: bool = False) -> Finder:
 
     def boxes_in(frame: Frame) -> np.ndarray:
         people = truth.people_of(image_of[frame.source])
-        if not truth.square_crops:
+        if not truth.square_boxes:
             return truth_boxes(people, frame.size_hw, inclusive=inclusive)
         boxes = np.array([person["bbox"] for person in people], np.float64)
         return np.column_stack([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]]).astype(np.float32)
@@ -97,7 +96,6 @@ def predict(
     find: Finder,
     *,
     frame_batch: int,
-    square_boxes: bool = False,
     advance: Callable[[int], None] = lambda _: None,
 ) -> Predictions:
     """Run the stages over every picture.
@@ -108,7 +106,6 @@ def predict(
         pipeline: the stages after detection.
         find: frames -> boxes; not asked by a network that needs none.
         frame_batch: pictures handled together.
-        square_boxes: the boxes are MPII's squares, which fill the network's input.
         advance: told the number of pictures done since the last call.
 
     Raises:
@@ -120,7 +117,7 @@ def predict(
         if pipeline.pose.spec.task == "pose-bottom-up":
             _add_records(result, pipeline(frames), image_ids, truth.num_keypoints)
         else:
-            _add_poses(result, pipeline, frames, find(frames), image_ids, square_boxes)
+            _add_poses(result, pipeline, frames, find(frames), image_ids)
         advance(len(image_ids) + len(failures))
     refuse_unreadable(result.failures, len(truth.images))
     return result
@@ -139,17 +136,12 @@ def _add_poses(
     frames: Sequence[Frame],
     detections: Detections,
     image_ids: Sequence[int],
-    squares: bool,
 ) -> None:
     """Run the stages after detection over a frame batch."""
     rule, input_hw = pipeline.pose.spec.crop or CropRule(), pipeline.pose.spec.input_hw
-    squares = squares and rule.affine == "udp"  # the classic rule keeps the aspect of the picture by itself
-    if squares:
-        portions = _square_crops(frames, detections, input_hw, rule.padding, pipeline.batch_size)
-    else:
-        portions = pipeline.crop(frames, detections)
+    portions = pipeline.crop(frames, detections)
     poses: Poses = join([pipeline.assemble(pipeline.forward(crops), crops) for crops in portions])
-    _, scales = box_to_center_scale(poses.boxes, rule.padding, (1, 1) if squares else input_hw)
+    _, scales = padded(poses.boxes, input_hw, rule)
     for position, image_id in enumerate(image_ids):
         mine = np.flatnonzero(poses.frame_of == position)
         if not (np.isfinite(poses.keypoints[mine]).all() and np.isfinite(poses.keypoint_scores[mine]).all()):
@@ -157,26 +149,6 @@ def _add_poses(
             continue
         boxes = poses.boxes[mine], poses.scores[mine]
         result.add(image_id, poses.keypoints[mine], poses.keypoint_scores[mine], boxes, scales[mine])
-
-
-def _square_crops(
-    frames: Sequence[Frame], detections: Detections, input_hw: tuple[int, int], padding: float, most: int
-) -> Iterator[Crops]:
-    """Crops of at most `most` square boxes that fill the network's input, aspect lost, as MPII networks were trained.
-
-    Source: ViTPose `topdown_mpii_dataset.py`, where both sides of the scale are equal whatever the input's aspect.
-    """
-    h, w = input_hw
-    for start in range(0, max(len(detections), 1), most):
-        part = slice(start, start + most)
-        mine = Detections(
-            boxes=detections.boxes[part], scores=detections.scores[part], frame_of=detections.frame_of[part]
-        )
-        center, scale = box_to_center_scale(mine.boxes, padding, (1, 1))
-        matrices = udp_affine(center, scale, input_hw)
-        pixels = [cv2.warpAffine(frames[n].pixels, matrix, (w, h)) for n, matrix in zip(mine.frame_of, matrices)]
-        stacked = np.array(pixels, np.uint8).reshape(-1, h, w, 3)
-        yield Crops(pixels=stacked, to_frame=udp_to_frame(center, scale, input_hw), detections=mine)
 
 
 def _add_records(result: Predictions, records: Sequence[Record], image_ids: Sequence[int], num_keypoints: int) -> None:

@@ -94,8 +94,7 @@ def _run_model(config: EvalConfig, case: Case, pipeline: Pipeline) -> None:
     case.bottom_up = pipeline.pose.spec.task == "pose-bottom-up"
     find = _finder(config, pipeline, case.truth)
     with ImageStore(config.images) as store, progress(len(case.truth.images), config.quiet) as advance:
-        options: dict[str, Any] = {"frame_batch": config.frame_batch, "advance": advance}
-        options["square_boxes"] = case.truth.square_crops and config.boxes == "gt"
+        options = {"frame_batch": config.frame_batch, "advance": advance}
         case.predictions = predict(case.truth, store, pipeline, find, **options)
     case.model = {"pose": describe_model(pipeline.pose.spec)}
     if pipeline.person is not None:

@@ -24,14 +24,14 @@ class KeypointTruth:
             visibility of all K, `num_keypoints`, `iscrowd`. Of MPII also `head_size` px and `center` (x, y) px.
         category_id: of the person category.
         num_keypoints: K.
-        square_crops: the boxes are squares that a network's input is filled with, aspect lost; only of MPII.
+        square_boxes: the boxes are squares and may lie outside their picture; only of MPII.
     """
 
     images: list[dict[str, Any]]
     people: list[dict[str, Any]]
     category_id: int
     num_keypoints: int
-    square_crops: bool = False
+    square_boxes: bool = False
 
     @property
     def image_ids(self) -> set[int]:

@@ -49,7 +49,7 @@ def parse_mpii(content: Any, path: str | Path, heads: str | Path | None = None) 
         people.append(person | {"id": number + 1, "image_id": image_id, "category_id": 1, "iscrowd": 0})
     _add_heads(people, Path(path), heads)
     images = [{"id": image_id, "file_name": name} for name, image_id in image_ids.items()]
-    return KeypointTruth(images=images, people=people, category_id=1, num_keypoints=NUM_KEYPOINTS, square_crops=True)
+    return KeypointTruth(images=images, people=people, category_id=1, num_keypoints=NUM_KEYPOINTS, square_boxes=True)
 
 
 def _person(entry: Any, where: str) -> dict[str, Any]:

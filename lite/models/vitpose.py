@@ -90,13 +90,14 @@ def pose_spec(
     grid_hw = input_grid(input_hw, PATCH_PADDING)
     sizes = {"input_hw": list(input_hw), "heatmap_hw": [4 * side for side in grid_hw], "sigma": 2.0}
     classic = dataset is not None and DATA_SETS[dataset].classic
+    square = dataset is not None and DATA_SETS[dataset].square and border == "reflect"  # mmpose 1.x keeps the aspect
     return ArtifactSpec(
         task="pose",
         model=model,
         input_hw=tuple(input_hw),
         mean=MEAN,
         std=STD,
-        crop=CropRule(padding=1.25, affine="classic" if classic else "udp"),
+        crop=CropRule(padding=1.25, affine="classic" if classic else "udp", square=square),
         outputs=pose_outputs(num_keypoints),
         codec={"name": "msra_heatmap", **sizes}
         if classic

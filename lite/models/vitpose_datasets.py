@@ -25,17 +25,19 @@ class DataSet(NamedTuple):
         skeleton: name of a file in `lite/skeletons`.
         classic: trained with the classic affine and integer-centred targets, hence decoded to quarter cells and with a
             shifted flip; the others are trained and decoded the UDP way.
+        square: trained on squares that fill the network's input, aspect lost.
     """
 
     num_keypoints: int
     skeleton: str
     classic: bool
+    square: bool = False
 
 
 # A data set is called after its skeleton where it is the only one with it.
 DATA_SETS = {
     "coco17": DataSet(17, "coco17", classic=False),
-    "mpii16": DataSet(16, "mpii16", classic=False),
+    "mpii16": DataSet(16, "mpii16", classic=False, square=True),
     "aic14": DataSet(14, "aic14", classic=True),
     "crowdpose14": DataSet(14, "crowdpose14", classic=True),
     "wholebody133": DataSet(133, "wholebody133", classic=True),

@@ -89,3 +89,24 @@ def test_a_box_longer_than_a_warp_can_take():
     tall = Frame(pixels=np.full((40000, 800, 3), 200, np.uint8), source="a")
     crops = crop([tall], _detections([0, 0, 800, 40000]), (64, 48), CropRule())
     assert crops.pixels[0, 8:56, 23:25].any(axis=(1, 2)).all() and not crops.pixels[0, :, :20].any()
+
+
+def test_squares_fill_the_input_by_the_udp_rule():
+    """As MPII networks were trained: 1.25 times the longer side both ways, whatever the input's aspect."""
+    ramp = np.zeros((200, 200, 3), np.uint8)
+    ramp[..., 0], ramp[..., 1] = np.arange(200), np.arange(200)[:, None]  # red is x, green is y
+    frame = Frame(pixels=ramp, source="a")
+    for box in ([80, 60, 120, 140], [60, 60, 140, 140], [60, 80, 140, 120]):
+        crops = crop([frame], _detections(box), (64, 48), CropRule(square=True))
+        corners = crops.pixels[0][[0, 0, -1, -1], [0, -1, 0, -1], :2].tolist()
+        assert corners == [[50, 50], [150, 50], [50, 150], [150, 150]]
+        np.testing.assert_allclose(
+            transform_points(np.float32([[0, 0], [48, 64]]), crops.to_frame[0]), [[50, 50], [150, 150]], atol=1e-4
+        )
+
+
+def test_the_classic_rule_has_no_squares():
+    frame = Frame(pixels=np.zeros((200, 200, 3), np.uint8), source="a")
+    rules = (CropRule(square=square, affine="classic") for square in (True, False))
+    square, usual = (crop([frame], _detections([80, 60, 120, 140]), (64, 48), rule) for rule in rules)
+    np.testing.assert_array_equal(square.to_frame, usual.to_frame)

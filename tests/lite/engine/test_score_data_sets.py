@@ -30,7 +30,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], str]:
     """`tiny(skeleton)`: a saved network of that skeleton with random weights."""
     import torch
 
-    from lite.artifact import ArtifactSpec
+    from lite.artifact import ArtifactSpec, CropRule
     from lite.checkpoints import save_network
     from lite.models.vitpose import ViTPose, pose_spec, trunk_hints
     from lite.models.vitpose_trunk import TrunkSizes
@@ -45,7 +45,8 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], str]:
             keypoints = load_skeleton(skeleton).num_keypoints
             network = ViTPose(sizes, keypoints, (8, 8))
             spec: ArtifactSpec = pose_spec(f"tiny-{skeleton}", INPUT_HW, keypoints, None)
-            network.spec, network.hints = replace(spec, skeleton=skeleton), trunk_hints(sizes)
+            crop = CropRule(square=skeleton == "mpii16")
+            network.spec, network.hints = replace(spec, skeleton=skeleton, crop=crop), trunk_hints(sizes)
             save_network(network.eval(), path)
         return str(path)
 

@@ -13,6 +13,7 @@ from lite.checkpoints import load_network
 from lite.codecs import build_codec
 from lite.codecs.flip import FlipAverage
 from lite.models.vitpose import pose_spec
+from lite.models.vitpose_datasets import DATA_SETS
 from lite.skeletons import load_skeleton
 
 MAPS, POINTS_PX, SCORES = 2e-5, 2e-2, 1e-6  # origin: README.md beside the arrays
@@ -74,3 +75,11 @@ def test_keypoints_of_mmpose_1x(shared: Path, case: str) -> None:
         assert near.mean() > 0.9
         np.testing.assert_allclose(points[near], arrays["decoded_xy"][near], atol=POINTS_PX)
         np.testing.assert_allclose(scores, arrays["decoded_score"], atol=SCORES)
+
+
+def test_mpii_alone_gets_squares_and_not_of_mmpose_1x() -> None:
+    """The original gives both sides of an MPII person one scale; mmpose 1.x fixes the aspect of every data set."""
+    square = {name: pose_spec("x", (64, 48), row.num_keypoints, name).crop.square for name, row in DATA_SETS.items()}
+    assert [name for name, yes in square.items() if yes] == ["mpii16"]
+    assert not pose_spec("x", (64, 48), 16, "mpii16", border="zero").crop.square
+    assert not pose_spec("x", (64, 48), 16, None).crop.square
