@@ -57,12 +57,14 @@ def _draw_classes(canvas: np.ndarray, classes: Sequence[dict[str, Any]]) -> None
     """Lines "97.1 % tench" in the top left corner, white on black."""
     height, width = canvas.shape[:2]
     size = max(0.3, min(height, width) / 700)
-    line_px = max(1, round(30 * size))
+    line_px, thickness = max(1, round(34 * size)), max(1, round(1.5 * size))
     for n, found in enumerate(classes):
         text = f"{100 * found['score']:.1f} % {found['name']}"
-        place = (line_px // 3, (n + 1) * line_px)
-        for color, thickness in (((0, 0, 0), 4 * size), ((255, 255, 255), 1.5 * size)):
-            cv2.putText(canvas, text, place, _FONT, size, color, max(1, round(thickness)), cv2.LINE_AA)
+        width_px = cv2.getTextSize(text, _FONT, size, thickness)[0][0]
+        top = n * line_px
+        cv2.rectangle(canvas, (0, top), (width_px + line_px // 2, top + line_px - 1), (0, 0, 0), cv2.FILLED)
+        place = (line_px // 4, top + round(0.75 * line_px))
+        cv2.putText(canvas, text, place, _FONT, size, (255, 255, 255), thickness, cv2.LINE_AA)
 
 
 def _sizes(size_hw: tuple[int, int], box: Sequence[float], style: Style) -> tuple[int, int]:

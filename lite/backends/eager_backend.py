@@ -24,8 +24,10 @@ from lite.label_sets import swapped_order
 
 # From this many parameters on the time is in large matrix products, where a device with bfloat16 hardware is several
 # times faster than in float32. Smaller networks gain less, and single peaks move by pixels (the detector loses recall),
-# so of them only those take bfloat16 whose AP was measured to be the same: see the card in checkpoints/.
+# so of them only those take bfloat16 whose AP was measured to be the same: see the card in checkpoints/. Detectors and
+# bottom-up networks stay in float32 whatever their size: scores near a threshold and tags are compared with each other.
 LARGE_NETWORK = 10_000_000
+KEEP_FLOAT32 = {"detect": "a detector", "pose-bottom-up": "a bottom-up network"}
 SMALL_BUT_AS_GOOD = ("pose17-small",)
 LARGEST_BATCH = 1024
 
@@ -52,6 +54,8 @@ def choose_mode(network: nn.Module, mode: str, device: torch.device) -> tuple[st
     small = sum(parameter.numel() for parameter in network.parameters()) < LARGE_NETWORK
     if small and network.spec.model not in SMALL_BUT_AS_GOOD and not _was_bfloat16(network):
         return "float32", "a small network"
+    if network.spec.task in KEEP_FLOAT32 and not _was_bfloat16(network):
+        return "float32", KEEP_FLOAT32[network.spec.task]
     if not has_fast_bfloat16(device):
         return "float32", "no fast bfloat16 on this device"
     return "bfloat16", "fast on this device"

@@ -58,10 +58,15 @@ def test_the_embedded_detector(root: Path) -> None:
 def test_the_mode_is_chosen_and_explained(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cpu, small, embedded = torch.device("cpu"), nn.Linear(10, 10), nn.Linear(10, 10)
     small.spec, embedded.spec = SimpleNamespace(model="sapiens-custom"), SimpleNamespace(model="pose17-small")
-    with torch.device("meta"):
-        large = nn.Linear(4000, 4000)
+    large, detector, tagged = (nn.Linear(3200, 3200) for _ in range(3))
+    for network, task in ((large, "pose"), (detector, "detect"), (tagged, "pose-bottom-up")):
+        network.spec = SimpleNamespace(model="large", task=task)
     monkeypatch.setattr("lite.backends.eager_backend.has_fast_bfloat16", lambda device: True)
     assert choose_mode(large, "auto", cpu) == ("bfloat16", "fast on this device")
+    assert choose_mode(detector, "auto", cpu) == ("float32", "a detector")
+    assert choose_mode(tagged, "auto", cpu) == ("float32", "a bottom-up network")
+    assert choose_mode(tagged, "bfloat16", cpu) == ("bfloat16", "as asked")
+    assert choose_mode(tagged.bfloat16(), "auto", cpu) == ("bfloat16", "fast on this device")
     assert choose_mode(small, "auto", cpu) == ("float32", "a small network")
     assert choose_mode(embedded, "auto", cpu) == ("bfloat16", "fast on this device")
     assert "eager float32 (a small network) on cpu" in open_backend(tiny, device="cpu").describe
