@@ -57,7 +57,9 @@ def test_the_embedded_detector(root: Path) -> None:
 
 def test_the_mode_is_chosen_and_explained(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cpu, small, embedded = torch.device("cpu"), nn.Linear(10, 10), nn.Linear(10, 10)
-    small.spec, embedded.spec = SimpleNamespace(model="sapiens-custom"), SimpleNamespace(model="pose17-small")
+    small.spec, embedded.spec = (
+        SimpleNamespace(model=name, task="pose") for name in ("sapiens-custom", "pose17-small")
+    )
     large, detector, tagged = (nn.Linear(3200, 3200) for _ in range(3))
     for network, task in ((large, "pose"), (detector, "detect"), (tagged, "pose-bottom-up")):
         network.spec = SimpleNamespace(model="large", task=task)
