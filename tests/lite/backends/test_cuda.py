@@ -17,8 +17,13 @@ from lite.backends.base import Backend
 from lite.backends.cuda_graphs import graph_limit
 from lite.backends.devices import device_tag
 from lite.backends.torch_module import TorchModuleBackend
+from lite.checkpoints import save_network
 from lite.errors import ArtifactError, DeviceMemoryError
 from lite.graph import PixelGraph
+from lite.models.higher_hrnet import higher_hrnet
+from lite.models.hrnet import classification_hrnet
+from lite.segment import frame_segments
+from lite.structures import Frame
 
 pytestmark = [
     pytest.mark.gpu,
@@ -53,6 +58,37 @@ def test_half_precision_stays_near(golden: Path, mode: str) -> None:
     here = open_backend(golden / TINY, device="cpu", mode="float32")
     pixels = crops(here, 4)
     assert middling(there.run(pixels), here.run(pixels))["scores"] < 0.05
+
+
+def test_labels_are_found_where_the_logits_are(golden: Path) -> None:
+    """Bands on the GPU and tiles on the processor give the same classes."""
+    there = open_backend(golden / "sapiens/segmentation/seg_tiny.pth", device="cuda", mode="float32")
+    pixels = crops(there, 3)
+    kept = there.run_tensors(pixels)["logits"]
+    assert kept.is_cuda
+    frames = [Frame(pixels=np.zeros((90, 70, 3), np.uint8), source=str(n)) for n in range(3)]
+    for input_hw in (None, there.spec.input_hw):
+        on_gpu, on_cpu = (frame_segments(logits, frames, input_hw) for logits in (kept, kept.cpu()))
+        same = [float((a == b).mean()) for a, b in zip(on_gpu.labels, on_cpu.labels)]
+        assert min(same) > 0.999
+
+
+@pytest.mark.parametrize("kind", ["classify", "pose-bottom-up"])
+def test_convolutional_networks_give_the_numbers_of_the_cpu(tmp_path: Path, kind: str) -> None:
+    torch.manual_seed(0)
+    network = (
+        classification_hrnet(8, "hrnet-custom")
+        if kind == "classify"
+        else higher_hrnet(8, "coco17", name="higherhrnet-custom")
+    )
+    path = save_network(network.eval(), tmp_path / "network.safetensors")
+    there, here = (open_backend(path, device=device, mode="float32") for device in ("cuda", "cpu"))
+    pixels = crops(here, 2)
+    for one in (pixels, np.concatenate([pixels, pixels], axis=2)[:1]) if kind == "pose-bottom-up" else (pixels,):
+        found, wanted = there.run(one), here.run(one)
+        for name in ("probabilities",) if kind == "classify" else ("heatmaps", "tag_maps", "scores"):
+            spread = wanted[name].std() + 1e-6
+            assert np.percentile(np.abs(found[name] - wanted[name]), 99) < 0.01 * spread, name
 
 
 @pytest.mark.parametrize("flip_test", [False, True])
