@@ -10,7 +10,6 @@ from lite.structures import Classes, Crops, Detections, Frame, Poses, Record, Se
 
 # Decimals kept in records: a thousandth of a pixel and of a percent, far below what any network resolves.
 PX_DECIMALS, SCORE_DECIMALS = 3, 5
-NOT_FINITE = "the network gave values that are not finite; try --mode float32"
 
 
 def assemble(raw: dict[str, np.ndarray], crops: Crops) -> Poses:
@@ -51,60 +50,79 @@ def to_records(
 ) -> list[Record]:
     """One record a frame, people in the order of their detections; numbers rounded, ready for JSON.
 
+    Where a network gave values that are not finite for a frame, the record has an error and nothing of that network:
+    no people, no areas or no classes. What the other networks found in the frame stays.
+
     Args:
         frames: the frame batch.
         poses: people with keypoints.
         people: who the segments belong to, where there are no poses; where there are, these are the same people.
         segments: of whole frames or of people.
-        classes: of whole frames.
+        classes: of whole frames, one a frame.
         label_names, class_names: what labels and classes are called.
         unusable: positions of frames whose segments mean nothing.
     """
     who = poses if poses is not None else people
     starts = np.searchsorted(who.frame_of, np.arange(len(frames) + 1)) if who is not None else [0] * (len(frames) + 1)
-    records = [_record(frame, who, slice(*starts[n : n + 2])) for n, frame in enumerate(frames)]
+    records = []
+    for n, frame in enumerate(frames):
+        mine = slice(*starts[n : n + 2])
+        wrong = (
+            ["pose"] if poses is not None and not _finite(poses.keypoints[mine], poses.keypoint_scores[mine]) else []
+        )
+        wrong += ["segmentation"] if n in unusable else []
+        wrong += ["classification"] if classes is not None and not _finite(classes.scores[n]) else []
+        record = Record(
+            source=frame.source,
+            index=frame.index,
+            time_s=frame.time_s,
+            size_hw=frame.size_hw,
+            people=[] if who is None or "pose" in wrong else _people(who, mine),
+            classes=None if classes is None or "classification" in wrong else _classes(classes, n, class_names),
+            error=not_finite(wrong) if wrong else None,
+        )
+        records.append(record)
     for n, frame in enumerate(segments.frame_of.tolist() if segments is not None else ()):
         person = int(segments.detections[n])
         if frame in unusable:
-            records[frame] = replace(records[frame], people=[], error=NOT_FINITE)
-        elif person < 0:
+            continue
+        if person < 0:
             records[frame] = replace(records[frame], areas=area_of(segments.labels[n], label_names))
         elif records[frame].people:
             records[frame].people[person - int(starts[frame])]["areas"] = area_of(segments.labels[n], label_names)
-    for n, frame in enumerate(classes.frame_of.tolist() if classes is not None else ()):
-        likely = zip(classes.labels[n].tolist(), _plain(classes.scores[n], SCORE_DECIMALS))
-        records[frame] = replace(records[frame], classes=[_class(*one, class_names) for one in likely])
     return records
 
 
-def _class(label: int, score: float, names: Sequence[str]) -> dict[str, object]:
-    return {"label": label, "name": names[label] if label < len(names) else str(label), "score": score}
+def not_finite(networks: Sequence[str]) -> str:
+    """The error of a frame that these networks gave values for that are not finite: never in a file, NaN is no JSON."""
+    named = " and ".join(networks)
+    return f"the {named} network{'s' * (len(networks) > 1)} gave values that are not finite; try --mode float32"
 
 
-def _record(frame: Frame, people: Poses | Detections | None, mine: slice) -> Record:
-    error, described = None, []
-    if people is not None:
-        columns = {
-            "bbox": [[box] for box in _plain(people.boxes[mine], PX_DECIMALS)],
-            "bbox_score": _plain(people.scores[mine], SCORE_DECIMALS),
+def _people(who: Poses | Detections, mine: slice) -> list[dict[str, object]]:
+    columns = {
+        "bbox": [[box] for box in _plain(who.boxes[mine], PX_DECIMALS)],
+        "bbox_score": _plain(who.scores[mine], SCORE_DECIMALS),
+    }
+    if isinstance(who, Poses):
+        points = {
+            "keypoints": _plain(who.keypoints[mine], PX_DECIMALS),
+            "keypoint_scores": _plain(who.keypoint_scores[mine], SCORE_DECIMALS),
         }
-        if isinstance(people, Poses):
-            keypoints, scores = people.keypoints[mine], people.keypoint_scores[mine]
-            points = {"keypoints": _plain(keypoints, PX_DECIMALS), "keypoint_scores": _plain(scores, SCORE_DECIMALS)}
-            columns = points | columns
-            if not (np.isfinite(keypoints).all() and np.isfinite(scores).all()):
-                # Never in a result file: NaN is not JSON. The picture is at fault or the network overflowed; say so.
-                error = NOT_FINITE
-        if error is None:
-            described = [dict(zip(columns, values)) for values in zip(*columns.values())]
-    return Record(
-        source=frame.source,
-        index=frame.index,
-        time_s=frame.time_s,
-        size_hw=frame.size_hw,
-        people=described,
-        error=error,
-    )
+        columns = points | columns
+    return [dict(zip(columns, values)) for values in zip(*columns.values())]
+
+
+def _classes(classes: Classes, n: int, names: Sequence[str]) -> list[dict[str, object]]:
+    likely = zip(classes.labels[n].tolist(), _plain(classes.scores[n], SCORE_DECIMALS))
+    return [
+        {"label": label, "name": names[label] if label < len(names) else str(label), "score": score}
+        for label, score in likely
+    ]
+
+
+def _finite(*arrays: np.ndarray) -> bool:
+    return all(np.isfinite(array).all() for array in arrays)
 
 
 def _plain(array: np.ndarray, decimals: int) -> list:

@@ -49,12 +49,15 @@ def fit_frames(frames: Sequence[Frame], spec: ArtifactSpec) -> tuple[np.ndarray,
 def assemble_classes(raw: dict[str, np.ndarray], frame_of: np.ndarray, top: int = 5) -> Classes:
     """The `top` likeliest classes of N frames, or all if there are fewer; of equal ones the lower label first.
 
+    A frame with a probability that is not finite has scores of NaN, which become that record's error.
+
     Args:
         raw: `probabilities` (N, C).
         frame_of: (N,) int64, the frames they belong to.
         top: at least 1.
     """
     scores = np.asarray(raw["probabilities"], np.float32)
+    scores = np.where(np.isfinite(scores).all(axis=1, keepdims=True), scores, np.float32(np.nan))
     order = np.argsort(-scores, axis=1, kind="stable")[:, :top].astype(np.int64)
     return Classes(labels=order, scores=np.take_along_axis(scores, order, axis=1), frame_of=frame_of)
 

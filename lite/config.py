@@ -123,7 +123,7 @@ class DetectorConfig:
         det_checkpoint: weights that go with det_config.
         bbox_thr: people with a lower detection score are left out.
         nms_thr: of two boxes that overlap more than this (IoU) the lower-scored one is left out.
-        max_people: people kept in one picture, best first; unset keeps all.
+        max_people: people kept in one picture, best first; unset keeps all, of a bottom-up network 30.
     """
 
     detector: str | None = None
@@ -192,6 +192,11 @@ class TaskConfig:
         det_thr: bottom-up: candidates of keypoints that score no more are left out.
         person_thr: bottom-up: people with a lower score are left out.
         refine: bottom-up: look for the keypoints that a person lacks where its tags fit best.
+        keep_people: bottom-up, of more people than max_people: the best stay, or those found first as in the original,
+            which then also looks at no more candidates of a keypoint.
+        rounded_tags: bottom-up: tell people apart by tag distances rounded to whole numbers, as published; otherwise
+            the nearest tag decides.
+        merge_equal_tags: bottom-up: make one person of two whose tags are equal to the last bit, as the original.
         top: classification: number of classes in the results.
     """
 
@@ -201,10 +206,14 @@ class TaskConfig:
     det_thr: float = 0.05
     person_thr: float = 0.0
     refine: bool = True
+    keep_people: Literal["best", "first"] = "best"
+    rounded_tags: bool = True
+    merge_equal_tags: bool = False
     top: int = 5
 
     def __post_init__(self) -> None:
         _one_of("label_resize", self.label_resize, ("once", "twice"))
+        _one_of("keep_people", self.keep_people, ("best", "first"))
         for key in ("det_thr", "person_thr"):
             _within(key, getattr(self, key), 0, 1)
         _within("tag_thr", self.tag_thr, 0, 1000)
@@ -250,14 +259,14 @@ class BenchConfig(DetectorConfig, DeviceConfig, InputConfig):
     """`hpe-lite bench`: where the time goes.
 
     Attributes:
-        model: zoo name, checkpoint or artifact of the keypoint network; unset takes the built-in one.
+        model: zoo name, checkpoint or artifact of a network; unset takes the built-in one; several as for infer.
         flip_test: average with the mirrored crop; unset follows the model.
         draw: overlay pictures to draw and write as well, as for infer.
         repeat: passes over the pictures; the fastest counts.
         json: print JSON instead of a table.
     """
 
-    model: str | None = None
+    model: str | list[str] | None = None
     flip_test: bool | None = None
     draw: str = "none"
     repeat: int = 3

@@ -51,14 +51,7 @@ def frame_segments(
             second = [resize_taps(size, side) for size, side in zip(frame.size_hw, input_hw)]
             axes = [through(a, b) for a, b in zip(first, second)]
         labels.append(largest_classes(_two_classes(one), *axes))
-    sizes = np.array([frame.size_hw for frame in frames], np.int64).reshape(-1, 2)
-    return Segments(
-        labels=tuple(labels),
-        boxes=np.concatenate([np.zeros_like(sizes), sizes[:, ::-1]], axis=1),
-        detections=np.full(len(frames), -1, np.int64),
-        scores=np.ones(len(frames), np.float32),
-        frame_of=np.arange(len(frames), dtype=np.int64),
-    )
+    return _whole(labels, frames)
 
 
 def crop_segments(
@@ -113,10 +106,17 @@ def merge_labels(segments: Segments, frame: int, size_hw: tuple[int, int]) -> np
     """
     merged = np.zeros(size_hw, np.uint8)
     mine = np.flatnonzero(segments.frame_of == frame)
+    if len(mine) == 1 and segments.labels[mine[0]].shape == tuple(size_hw):
+        return segments.labels[mine[0]]  # a whole frame, of up to 200 million pixels
     for n in mine[np.argsort(-segments.scores[mine], kind="stable")][::-1]:
         (x1, y1, x2, y2), labels = segments.boxes[n], segments.labels[n]
         np.copyto(merged[y1:y2, x1:x2], labels, where=labels != 0)
     return merged
+
+
+def whole_frames(segments: Segments, frames: Sequence[Frame]) -> Segments:
+    """What `merge_labels` makes of every frame, as segments of whole frames."""
+    return _whole([merge_labels(segments, n, frame.size_hw) for n, frame in enumerate(frames)], frames)
 
 
 def areas(segments: Segments, names: Sequence[str]) -> list[dict[str, int]]:
@@ -152,6 +152,18 @@ def relabel(spec: ArtifactSpec, labels: LabelSet) -> ArtifactSpec:
 def finite(logits: np.ndarray | Tensor) -> np.ndarray:
     """(N,) bool: whether all logits (N, C, h', w') of a picture are numbers; labels of others mean nothing."""
     return np.array([bool(torch.isfinite(one.sum())) for one in _tensors(logits)], bool)
+
+
+def _whole(labels: Sequence[np.ndarray], frames: Sequence[Frame]) -> Segments:
+    """A label map for each frame of a batch."""
+    sizes = np.array([frame.size_hw for frame in frames], np.int64).reshape(-1, 2)
+    return Segments(
+        labels=tuple(labels),
+        boxes=np.concatenate([np.zeros_like(sizes), sizes[:, ::-1]], axis=1),
+        detections=np.full(len(frames), -1, np.int64),
+        scores=np.ones(len(frames), np.float32),
+        frame_of=np.arange(len(frames), dtype=np.int64),
+    )
 
 
 def _tensors(logits: np.ndarray | Tensor) -> Tensor:

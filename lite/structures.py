@@ -196,7 +196,8 @@ class Record:
             `areas` (class name -> px of the frame), without a keypoint network no keypoints.
         areas: class name -> px of the frame, classes that occur; None without a segmentation network.
         classes: one dict a class, likeliest first: `label`, `name`, `score`; None without a classification network.
-        error: why the frame could not be processed; None when all went well.
+        error: why the frame could not be processed, or which of several networks failed; what the others found is
+            there. None when all went well.
         schema: version of this layout.
     """
 

@@ -10,16 +10,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from lite.assemble import join, to_records
 from lite.config import BenchConfig, InferConfig
 from lite.engine.outputs import plan_outputs
 from lite.engine.pipeline import Pipeline
 from lite.engine.plan import Plan, make_plan, usable_cores
 from lite.engine.run import ResultWriter, Tally, network_threads, open_pipeline, quiet_opencv, run_pictures
-from lite.engine.tasks import Keypoints
 from lite.errors import InputError
 from lite.readers import Item, list_pictures, read_frame
-from lite.structures import Frame, Record, Result
 
 
 class Stopwatch:
@@ -59,8 +56,8 @@ def measure(pipeline: Pipeline, items: list[Item], config: InferConfig, repeat: 
         of a single worker; `run_s`, `pictures_per_s`, `people_per_s`: the fastest whole run with all workers.
     """
     stems = plan_outputs(items, Path(config.output), config.inputs)
-    spec, device = pipeline.pose.spec, pipeline.pose.device
-    plan = make_plan(spec, device, len(items), threads=config.threads, frame_batch=config.frame_batch)
+    specs, device = [task.spec for task in pipeline.tasks], pipeline.pose.device
+    plan = make_plan(specs, device, len(items), threads=config.threads, frame_batch=config.frame_batch)
     with network_threads(plan.network_threads):
         _one_by_one(pipeline, items[: plan.frame_batch], stems, config, plan)  # first calls compile and allocate
         passes = [_one_by_one(pipeline, items, stems, config, plan) for _ in range(repeat)]
@@ -70,7 +67,7 @@ def measure(pipeline: Pipeline, items: list[Item], config: InferConfig, repeat: 
         run_pictures(pipeline, items, stems, config, tallies[-1])
     best = min(tallies, key=lambda tally: tally.seconds)
     return {
-        "model": spec.model,
+        "model": " and ".join(spec.model for spec in specs),
         "detector": pipeline.person.spec.model if pipeline.person else None,
         "device": device,
         "cores": usable_cores(),
@@ -89,7 +86,7 @@ def measure(pipeline: Pipeline, items: list[Item], config: InferConfig, repeat: 
 def _one_by_one(
     pipeline: Pipeline, items: list[Item], stems: list[Path], config: InferConfig, plan: Plan
 ) -> dict[str, float]:
-    """The flow of `Pipeline.__call__` and the run around it, with a clock at every stage."""
+    """A run by one worker, with a clock at every stage."""
     watch, write = Stopwatch(), ResultWriter(pipeline, config)
     size = plan.frame_batch
     for start in range(0, len(items), size):
@@ -98,46 +95,26 @@ def _one_by_one(
             with watch("read"), contextlib.suppress(InputError):
                 frames.append(read_frame(item, config.max_pixels))
                 places.append(stem)
-        if pipeline.task(Keypoints):
-            results = [Result(record=record) for record in _keypoints(pipeline, frames, watch)]
-        else:
-            with watch("networks"):
-                results = pipeline.results(frames)
+        results = pipeline.results(frames, watch)
         with watch("write"):
             for stem, frame, result in zip(places, frames, results):
                 write(stem, frame, result)
     return dict(watch.seconds)
 
 
-def _keypoints(pipeline: Pipeline, frames: list[Frame], watch: Stopwatch) -> list[Record]:
-    with watch("detect"):
-        detections = pipeline.detect(frames)
-    portions, poses = pipeline.crop(frames, detections), []
-    while True:
-        with watch("crop"):
-            crops = next(portions, None)
-        if crops is None:
-            break
-        with watch("forward"):
-            raw = pipeline.forward(crops)
-        with watch("assemble"):
-            poses.append(pipeline.assemble(raw, crops))
-    with watch("assemble"):
-        return to_records(frames, join(poses))
-
-
 def _table(report: dict[str, Any]) -> str:
     total = sum(report["stages_s"].values())
     pictures = max(report["pictures"], 1)
+    width = max(map(len, report["stages_s"]), default=0) + 2
     lines = [
         f"{report['model']} after {report['detector'] or 'whole pictures'} on {report['device']}, "
         f"{report['cores']} cores: {report['pictures']} pictures, {report['people']} people, {report['failed']} failed",
         "one worker, stage after stage:",
         *(
-            f"  {stage:<10}{1000 * seconds / pictures:8.2f} ms a picture  {100 * seconds / total:5.1f} %"
+            f"  {stage:<{width}}{1000 * seconds / pictures:8.2f} ms a picture  {100 * seconds / total:5.1f} %"
             for stage, seconds in report["stages_s"].items()
         ),
-        f"  {'all':<10}{1000 * total / pictures:8.2f} ms a picture",
+        f"  {'all':<{width}}{1000 * total / pictures:8.2f} ms a picture",
         f"whole run, {report['plan']['workers']} workers: {report['run_s']:.2f} s, "
         f"{report['pictures_per_s']:.1f} pictures/s, {report['people_per_s']:.1f} people/s",
     ]

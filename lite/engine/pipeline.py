@@ -12,10 +12,10 @@ from lite.backends import able_backends, open_backend
 from lite.backends.base import Backend
 from lite.detect import PersonDetector, WholeFrame
 from lite.engine.map_pictures import map_pictures
-from lite.engine.tasks import TASKS, Keypoints, Labels, PeopleBottomUp, Task, TaskOptions, Watcher
+from lite.engine.tasks import TASKS, Clock, Keypoints, Labels, PeopleBottomUp, Task, TaskOptions, Watcher, untimed
 from lite.errors import ConfigError, ModelError
 from lite.label_sets import LabelSet
-from lite.segment import merge_labels, relabel
+from lite.segment import merge_labels, relabel, whole_frames
 from lite.skeletons import load_skeleton
 from lite.structures import Crops, Detections, Frame, Poses, Record, Result
 
@@ -33,7 +33,7 @@ class Pipeline:
         model: zoo name, checkpoint, exported file or open backend of a network; None takes the built-in keypoints.
             Several, one of each kind (keypoints, segmentation, classification), share the detections.
         detector: likewise; None takes the built-in one where boxes are needed, "none" makes every whole frame one box.
-            A segmentation network by itself takes whole frames unless a detector is named.
+            A segmentation network without one for keypoints from boxes takes whole frames unless a detector is named.
         device: "auto", "cpu", "cuda", "cuda:1", ...
         mode: "auto", "float32", "float16" or "bfloat16", for networks that run eagerly.
         backend: name in `lite.backends.BACKENDS`, for exported files that it can run; "auto" takes the fastest that is
@@ -51,7 +51,7 @@ class Pipeline:
 
     Raises:
         ModelError: a model that is not known, cannot be used here, or does something else.
-        ConfigError: two networks of one kind, or labels or pictures that do not fit them.
+        ConfigError: two networks of one kind, or a detector, labels or pictures that do not fit them.
     """
 
     def __init__(
@@ -88,6 +88,7 @@ class Pipeline:
                 named = self.task(Labels)
                 named.spec = relabel(named.spec, labels)
             if detector != "none" and (detector is not None or any(task.needs_boxes for task in self.tasks)):
+                self._check_boxes()
                 detector = detector or DEFAULT_DETECTOR
                 # Backend and mode are asked for the first network; a detector that cannot have them takes its own.
                 able = able_backends(detector) if isinstance(detector, str | Path) else {backend}
@@ -107,41 +108,45 @@ class Pipeline:
         """
         return [result.record for result in self.results(frames)]
 
-    def results(self, frames: Sequence[Frame | np.ndarray]) -> list[Result]:
-        """The same with the label map of each frame and the pictures of its maps."""
+    def results(self, frames: Sequence[Frame | np.ndarray], clock: Clock = untimed) -> list[Result]:
+        """The same with the label map of each frame and the pictures of its maps; `clock` times the stages."""
         frames = [_frame(frame, n) for n, frame in enumerate(frames)]
         keypoints, bottom_up, labels, classes = (self.task(kind) for kind in TASKS.values())
-        boxed = self.person is not None or keypoints is not None
-        detections = self.detect(frames) if boxed else None
+        detections = None
+        if self.person or keypoints:
+            with clock("detect"):
+                detections = self.detect(frames)
         pictures: list[dict[str, np.ndarray]] = [{} for _ in frames]
         poses = segments = guesses = None
         unusable: set[int] = set()
         if keypoints:
-            poses = keypoints(frames, detections)
+            poses = keypoints(frames, detections, self._clock(clock, keypoints))
         elif bottom_up:
-            poses = bottom_up(frames, self._watch(frames, pictures))
+            poses = bottom_up(frames, self._watch(frames, pictures), self._clock(clock, bottom_up))
         if labels:
-            segments, unusable = labels(frames, detections if self.person else None)
+            boxes = detections if self.person else None
+            segments, unusable = labels(frames, boxes, self._clock(clock, labels))
+            if bottom_up and self.person:  # its people are others than the detector's, and whose areas is not known
+                segments = whole_frames(segments, frames)
         if classes:
-            guesses = classes(frames)
-        records = to_records(
-            frames,
-            poses,
-            people=detections if self.person else None,
-            segments=segments,
-            classes=guesses,
-            label_names=labels.spec.labels if labels else (),
-            class_names=classes.spec.labels if classes else (),
-            unusable=unusable,
-        )
-        return [
-            Result(
-                record=record,
-                label_map=None if segments is None or n in unusable else merge_labels(segments, n, frame.size_hw),
-                pictures=pictures[n],
+            guesses = classes(frames, self._clock(clock, classes))
+        with clock("records"):
+            records = to_records(
+                frames,
+                poses,
+                people=detections,
+                segments=segments,
+                classes=guesses,
+                label_names=labels.spec.labels if labels else (),
+                class_names=classes.spec.labels if classes else (),
+                unusable=unusable,
             )
-            for n, (record, frame) in enumerate(zip(records, frames))
-        ]
+            maps = [
+                None if segments is None or n in unusable else merge_labels(segments, n, frame.size_hw)
+                for n, frame in enumerate(frames)
+            ]
+        parts = zip(records, maps, pictures)
+        return [Result(record=record, label_map=labels, pictures=drawn) for record, labels, drawn in parts]
 
     def task(self, kind: type[Kind]) -> Kind | None:
         """The task of this kind, if there is one."""
@@ -201,14 +206,24 @@ class Pipeline:
                 f"draw: {' and '.join(sorted(self.pictures))} are pictures of bottom-up networks, found none"
             )
 
+    def _clock(self, clock: Clock, task: Task) -> Clock:
+        """Stages of several networks are told apart by what they give."""
+        return clock if len(self.tasks) == 1 else lambda stage: clock(f"{NAMES[task.spec.task]}: {stage}")
+
+    def _check_boxes(self) -> None:
+        """A detector is of use to somebody."""
+        if not any(task.takes_boxes for task in self.tasks):
+            names = " and ".join(task.spec.model for task in self.tasks)
+            raise ConfigError(f"detector: {names} takes whole pictures; leave the detector out")
+
     def _watch(self, frames: Sequence[Frame], pictures: list[dict[str, np.ndarray]]) -> Watcher | None:
         """Draws the maps of frames as they come by; None where nothing is to be drawn."""
         if not self.pictures:
             return None
-        names = keypoint_names(self.pose.spec)
+        task = self.task(PeopleBottomUp)
+        names, grouping = keypoint_names(task.spec), task.options.grouping
 
         def watch(n: int, raw: dict[str, np.ndarray], to_frame: np.ndarray, input_hw: tuple[int, int]) -> None:
-            grouping = self.tasks[0].options.grouping
             pictures[n] |= map_pictures(self.pictures, frames[n], raw, to_frame, input_hw, names, grouping)
 
         return watch

@@ -1,9 +1,11 @@
 """How many threads do what on one device: decisions as pure functions."""
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from lite.artifact import ArtifactSpec
+from lite.network import any_size
 
 # Crops of more pixels than this belong to networks whose time is in the network alone (Sapiens: 1024 x 768).
 LARGE_CROP_PX = 300_000
@@ -12,6 +14,7 @@ LARGE_CROP_PX = 300_000
 CPU_FORWARD_PX = 800_000
 CUDA_FORWARD_PX = 32 * CPU_FORWARD_PX
 MOST_CROPS = 64
+USUAL_ASPECT = 1.5  # of photographs, which inputs that follow the frame's shape are longer by
 MOST_WORKERS = 16
 
 
@@ -32,16 +35,22 @@ class Plan:
     frame_batch: int
 
 
-def forward_size(spec: ArtifactSpec, device: str) -> int:
-    """Crops in one forward pass when nobody says otherwise."""
+def forward_size(spec: ArtifactSpec, device: str, input_hw: tuple[int, int] | None = None) -> int:
+    """Crops in one forward pass when nobody says otherwise; `input_hw` px where a network takes inputs of any size."""
     pixels = CPU_FORWARD_PX if device == "cpu" else CUDA_FORWARD_PX
-    return max(1, min(MOST_CROPS, pixels // (spec.input_hw[0] * spec.input_hw[1])))
+    height, width = input_hw or spec.input_hw
+    return max(1, min(MOST_CROPS, pixels // (height * width)))
+
+
+def usual_input_px(spec: ArtifactSpec) -> int:
+    """Pixels of a network's input."""
+    return round(spec.input_hw[0] * spec.input_hw[1] * (USUAL_ASPECT if any_size(spec) else 1))
 
 
 def make_plan(
-    spec: ArtifactSpec, device: str, num_pictures: int, *, threads: int | None = None, frame_batch: int = 16
+    specs: Sequence[ArtifactSpec], device: str, num_pictures: int, *, threads: int | None = None, frame_batch: int = 16
 ) -> Plan:
-    """Threads for a network, a device and a number of pictures.
+    """Threads for networks, a device and a number of pictures; the largest network decides.
 
     A small network on the processor runs fastest as many single-threaded passes side by side: split inside, its
     hundreds of short operations wait for each other, and on a busy machine for the scheduler. A large one fills all
@@ -49,14 +58,14 @@ def make_plan(
     beside an accelerator, with one more to prepare the next crops.
 
     Args:
-        spec: the keypoint network.
+        specs: of the networks after the detector; at least one.
         device: "cpu" or an accelerator.
         num_pictures: pictures of the run.
         threads: processor threads of the networks altogether; None takes all cores this process may use.
         frame_batch: pictures handled together at most.
     """
     threads = threads or usable_cores()
-    large = spec.input_hw[0] * spec.input_hw[1] > LARGE_CROP_PX
+    large = max(map(usual_input_px, specs)) > LARGE_CROP_PX
     if device != "cpu":
         workers, at_once, per_pass, pictures = min(threads, MOST_WORKERS), 2, threads, frame_batch
     elif large:

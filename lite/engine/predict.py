@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from lite.artifact import CropRule
-from lite.assemble import NOT_FINITE, join
+from lite.assemble import join, not_finite
 from lite.crop import padded
 from lite.datasets.image_store import ImageStore
 from lite.detect import GivenBoxes
@@ -145,7 +145,7 @@ def _add_poses(
     for position, image_id in enumerate(image_ids):
         mine = np.flatnonzero(poses.frame_of == position)
         if not (np.isfinite(poses.keypoints[mine]).all() and np.isfinite(poses.keypoint_scores[mine]).all()):
-            result.failures[frames[position].source] = NOT_FINITE
+            result.failures[frames[position].source] = not_finite(["pose"])
             continue
         boxes = poses.boxes[mine], poses.scores[mine]
         result.add(image_id, poses.keypoints[mine], poses.keypoint_scores[mine], boxes, scales[mine])

@@ -124,13 +124,25 @@ def open_pipeline(config: InferConfig | EvalConfig) -> Pipeline:
         det_config=config.det_config,
         labels=load_label_set(config.labels) if config.labels else None,
         options=TaskOptions(
-            grouping=Grouping(
-                det_thr=config.det_thr, tag_thr=config.tag_thr, person_thr=config.person_thr, refine=config.refine
-            ),
+            grouping=_grouping(config),
             resize=config.label_resize,
             top=config.top,
         ),
         pictures=config.parts & MAP_PICTURES if isinstance(config, InferConfig) else frozenset(),
+    )
+
+
+def _grouping(config: InferConfig | EvalConfig) -> Grouping:
+    most = {} if config.max_people is None else {"max_people": config.max_people}
+    return Grouping(
+        det_thr=config.det_thr,
+        tag_thr=config.tag_thr,
+        person_thr=config.person_thr,
+        refine=config.refine,
+        keep=config.keep_people,
+        rounded=config.rounded_tags,
+        merge_equal_tags=config.merge_equal_tags,
+        **most,
     )
 
 
@@ -141,8 +153,8 @@ def run_pictures(
 
     Each worker takes a few pictures and does everything for them, so no pixels wait between threads.
     """
-    spec, device = pipeline.pose.spec, pipeline.pose.device
-    plan = make_plan(spec, device, len(items), threads=config.threads, frame_batch=config.frame_batch)
+    specs, device = [task.spec for task in pipeline.tasks], pipeline.pose.device
+    plan = make_plan(specs, device, len(items), threads=config.threads, frame_batch=config.frame_batch)
     write = ResultWriter(pipeline, config)
     networks = threading.Semaphore(plan.at_once)
 

@@ -5,6 +5,7 @@ classes take whole frames.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -28,6 +29,13 @@ from lite.structures import Classes, Crops, Detections, Frame, Poses, Segments
 # What a bottom-up task hands its maps to: position in the frame batch, its outputs of the frame, px of the input -> px
 # of the frame, and the input's size.
 Watcher = Callable[[int, dict[str, np.ndarray], np.ndarray, tuple[int, int]], None]
+# Times what is done inside it, under the name of a stage.
+Clock = Callable[[str], AbstractContextManager[None]]
+
+
+def untimed(stage: str) -> AbstractContextManager[None]:
+    """The clock that nobody reads."""
+    return nullcontext()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +68,7 @@ class Task:
     def __init__(self, backend: Backend, batch_size: int | None, options: TaskOptions) -> None:
         self.backend = backend
         self.spec = backend.spec
+        self.asked = batch_size
         self.batch_size = batch_size or forward_size(backend.spec, backend.device)
         self.options = options
 
@@ -69,13 +78,21 @@ class Keypoints(Task):
 
     takes_boxes = needs_boxes = True
 
-    def __call__(self, frames: Sequence[Frame], detections: Detections) -> Poses:
-        return join([self.assemble(self.forward(crops), crops) for crops in self.crop(frames, detections)])
+    def __call__(self, frames: Sequence[Frame], detections: Detections, clock: Clock = untimed) -> Poses:
+        parts = []
+        for portion in portions(detections, self.batch_size):
+            with clock("crop"):
+                crops = self._cut(frames, portion)
+            with clock("forward"):
+                raw = self.forward(crops)
+            with clock("assemble"):
+                parts.append(self.assemble(raw, crops))
+        return join(parts)
 
     def crop(self, frames: Sequence[Frame], detections: Detections) -> Iterator[Crops]:
         """Crops in portions of one forward pass: a crowd's crops would not fit in memory together."""
         for portion in portions(detections, self.batch_size):
-            yield crop(frames, portion, self.spec.input_hw, self.spec.crop or CropRule())
+            yield self._cut(frames, portion)
 
     def forward(self, crops: Crops) -> dict[str, np.ndarray]:
         """Keypoints in crop px and their scores."""
@@ -85,18 +102,27 @@ class Keypoints(Task):
         """Keypoints in frame px."""
         return assemble(raw, crops)
 
+    def _cut(self, frames: Sequence[Frame], detections: Detections) -> Crops:
+        return crop(frames, detections, self.spec.input_hw, self.spec.crop or CropRule())
+
 
 class PeopleBottomUp(Task):
     """Whole frames -> people with keypoints; frames of one input size run together."""
 
-    def __call__(self, frames: Sequence[Frame], watch: Watcher | None = None) -> Poses:
+    def __call__(self, frames: Sequence[Frame], watch: Watcher | None = None, clock: Clock = untimed) -> Poses:
         parts: list[Poses] = []
-        for fitted in fit_frames(frames, self.spec):
-            for part in _slices(fitted, self.batch_size):
-                raw = forward(self.backend, part.pixels, self.batch_size)
-                parts.append(assemble_people(raw, part, self.options.grouping))
-                for n, frame in enumerate(part.frame_of.tolist() if watch else ()):
-                    watch(frame, {name: raw[name][n] for name in raw}, part.to_frame[n], part.pixels.shape[1:3])
+        with clock("resize"):
+            groups = fit_frames(frames, self.spec)
+        for fitted in groups:
+            most = self.asked or forward_size(self.spec, self.backend.device, fitted.pixels.shape[1:3])
+            for part in _slices(fitted, most):
+                with clock("forward"):
+                    raw = forward(self.backend, part.pixels, most)
+                with clock("group"):
+                    parts.append(assemble_people(raw, part, self.options.grouping))
+                with clock("draw maps") if watch else nullcontext():
+                    for n, frame in enumerate(part.frame_of.tolist() if watch else ()):
+                        watch(frame, {name: raw[name][n] for name in raw}, part.to_frame[n], part.pixels.shape[1:3])
         return in_frame_order(parts, next(o.shape[1] for o in self.spec.outputs if o.name == "scores"))
 
 
@@ -105,32 +131,47 @@ class Labels(Task):
 
     takes_boxes = True
 
-    def __call__(self, frames: Sequence[Frame], detections: Detections | None) -> tuple[Segments, set[int]]:
+    def __call__(
+        self, frames: Sequence[Frame], detections: Detections | None, clock: Clock = untimed
+    ) -> tuple[Segments, set[int]]:
         """Labels of the detections' crops, of whole frames where there are none (None); and which frames' are not to be
         used, because the network gave values that are not finite."""
-        parts, bad = [], set()
-        for logits, segments in self._parts(frames, detections):
+        parts: list[Segments] = []
+        bad: set[int] = set()
+        per_part = self._of_frames(frames, clock) if detections is None else self._of_boxes(frames, detections, clock)
+        for segments, usable in per_part:
             parts.append(segments)
-            bad.update(segments.frame_of[~finite(logits)].tolist())
+            bad.update(segments.frame_of[~usable].tolist())
         return join_segments(parts), bad
 
-    def _parts(
-        self, frames: Sequence[Frame], detections: Detections | None
-    ) -> Iterator[tuple[np.ndarray | Tensor, Segments]]:
-        """Logits and labels in portions of one forward pass; one empty portion when there are none."""
-        if detections is None:
-            by_way_of = self.spec.input_hw if self.options.resize == "twice" else None
-            for start in range(0, max(len(frames), 1), self.batch_size):
-                some = frames[start : start + self.batch_size]
-                logits = self._logits(stretch_frames(some, self.spec.input_hw))
+    def _of_frames(self, frames: Sequence[Frame], clock: Clock) -> Iterator[tuple[Segments, np.ndarray]]:
+        """Labels in portions of one forward pass, one empty portion of no frames, and which are (N,) bool usable."""
+        by_way_of = self.spec.input_hw if self.options.resize == "twice" else None
+        for start in range(0, max(len(frames), 1), self.batch_size):
+            some = frames[start : start + self.batch_size]
+            with clock("resize"):
+                pixels = stretch_frames(some, self.spec.input_hw)
+            with clock("forward"):
+                logits = self._logits(pixels)
+            with clock("label"):
                 segments = frame_segments(logits, some, by_way_of)
-                yield logits, replace(segments, frame_of=segments.frame_of + start)
-            return
+                usable = finite(logits)
+            yield replace(segments, frame_of=segments.frame_of + start), usable
+
+    def _of_boxes(
+        self, frames: Sequence[Frame], detections: Detections, clock: Clock
+    ) -> Iterator[tuple[Segments, np.ndarray]]:
+        """The same of the detections' crops."""
         rule, done = self.spec.crop or CropRule(), 0
         for portion in portions(detections, self.batch_size):
-            crops = crop(frames, portion, self.spec.input_hw, rule)
-            logits = self._logits(crops.pixels)
-            yield logits, crop_segments(logits, crops, frames, rule, done)
+            with clock("crop"):
+                crops = crop(frames, portion, self.spec.input_hw, rule)
+            with clock("forward"):
+                logits = self._logits(crops.pixels)
+            with clock("label"):
+                segments = crop_segments(logits, crops, frames, rule, done)
+                usable = finite(logits)
+            yield segments, usable
             done += len(portion)
 
     def _logits(self, pixels: np.ndarray) -> np.ndarray | Tensor:
@@ -142,10 +183,13 @@ class Labels(Task):
 class FrameClasses(Task):
     """Whole frames -> their likeliest classes."""
 
-    def __call__(self, frames: Sequence[Frame]) -> Classes:
-        pixels, frame_of = fit_classified(frames, self.spec)
-        raw = forward(self.backend, pixels, self.batch_size)
-        return assemble_classes(raw, frame_of, self.options.top)
+    def __call__(self, frames: Sequence[Frame], clock: Clock = untimed) -> Classes:
+        with clock("resize"):
+            pixels, frame_of = fit_classified(frames, self.spec)
+        with clock("forward"):
+            raw = forward(self.backend, pixels, self.batch_size)
+        with clock("assemble"):
+            return assemble_classes(raw, frame_of, self.options.top)
 
 
 TASKS: dict[str, type[Task]] = {

@@ -25,7 +25,7 @@ def test_stages_and_rates(folder, fake_pose, fake_detector, monkeypatch, capsys)
     assert bench.bench(BenchConfig(input=str(folder), repeat=2, json=True)) == 0
     report = json.loads(capsys.readouterr().out)
     assert (report["pictures"], report["people"], report["failed"]) == (5, 10, 0)
-    assert set(report["stages_s"]) == {"read", "detect", "crop", "forward", "assemble", "write"}
+    assert set(report["stages_s"]) == {"read", "detect", "crop", "forward", "assemble", "records", "write"}
     assert all(seconds > 0 for seconds in report["stages_s"].values())
     assert report["pictures_per_s"] == pytest.approx(5 / report["run_s"])
     (folder / "bad.jpg").touch()

@@ -89,7 +89,9 @@ def test_values_that_are_not_finite_become_an_error_of_their_frame(fake_pose, fa
 
 
 def test_networks_of_the_wrong_kind_are_refused(fake_pose, fake_detector):
-    with pytest.raises(ModelError, match="expected a network for keypoints, segmentation or classification, found one for detect"):
+    with pytest.raises(
+        ModelError, match="expected a network for keypoints, segmentation or classification, found one for detect"
+    ):
         Pipeline(fake_detector, fake_detector)
     with pytest.raises(ModelError, match="expected a detector, found a network for pose"):
         Pipeline(fake_pose, fake_pose)

@@ -8,7 +8,7 @@ from lite.engine.plan import Plan, forward_size, make_plan, usable_cores
 
 
 def _plan(spec, hw, device, pictures, **options):
-    return make_plan(replace(spec, input_hw=hw), device, pictures, **options)
+    return make_plan([replace(spec, input_hw=hw)], device, pictures, **options)
 
 
 @pytest.fixture
