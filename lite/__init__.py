@@ -11,6 +11,7 @@ _PUBLIC = {
     "HpeLiteError": "lite.errors",
     "Pipeline": "lite.engine.pipeline",
     "Record": "lite.structures",
+    "load_label_map": "lite.writers.label_maps",
     "load_network": "lite.checkpoints",
     "load_results": "lite.writers.records",
 }

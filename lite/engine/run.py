@@ -36,7 +36,7 @@ from lite.structures import Frame, Record, Result
 from lite.writers import RecordWriter, write_overlay
 from lite.writers.label_maps import write_label_map
 from lite.writers.overlays import write_picture
-from lite.writers.records import describe_model, write_run
+from lite.writers.records import LABEL_MAP_SUFFIX, describe_model, write_run
 
 # Pixels of the frames a worker holds, unless one alone has more: 100 MB.
 PIXEL_BUDGET = 32_000_000
@@ -221,7 +221,7 @@ class ResultWriter:
             for name, picture in result.pictures.items():
                 write_picture(Path(f"{stem}.{name}.png"), picture)
             if result.label_map is not None:
-                write_label_map(Path(f"{stem}.labels.png"), result.label_map, self.labels.palette)
+                write_label_map(Path(f"{stem}{LABEL_MAP_SUFFIX}"), result.label_map, self.labels.palette)
         self.records.write(Path(f"{stem}.json"), result.record)
 
     def _drawn(self, pixels: np.ndarray, result: Result) -> np.ndarray:

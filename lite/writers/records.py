@@ -21,6 +21,8 @@ from lite.structures import Record
 from lite.writers.atomic import write_bytes
 
 RUN_SCHEMA = "hpe-lite/run/1"
+LABEL_MAP_SUFFIX = ".labels.png"
+KEYPOINT_KEYS = ("keypoints", "keypoint_scores")
 
 
 class RecordWriter:
@@ -69,12 +71,17 @@ class Results:
 
     Attributes:
         source: the picture, as the run named it; the result file's name where it does not say.
-        keypoints: (P, K, 2) float32, px of the picture. keypoint_scores: (P, K) float32.
+        keypoints: (P, K, 2) float32, px of the picture; K is 0 where people have none. keypoint_scores: (P, K) float32.
         boxes: (P, 4) float32 xyxy, px of the picture; NaN where the file has none.
         scores: (P,) float32 of the boxes; NaN where the file has none.
         size_hw: (H, W) of the picture in px, or None.
         error: why the picture has no result, or None.
         keypoint_names: K names; empty where the file has none.
+        areas: class name -> px of the picture; None where the file has none.
+        person_areas: the same of each person who has them; others have none ({}).
+        classes: `label`, `name` and `score` of each class of the picture, likeliest first; None as well.
+        label_map: the palette PNG beside the file, for `lite.load_label_map`; None where there is none.
+        label_names: of its labels; empty where the file has none.
     """
 
     source: str
@@ -85,14 +92,19 @@ class Results:
     size_hw: tuple[int, int] | None = None
     error: str | None = None
     keypoint_names: tuple[str, ...] = ()
+    areas: dict[str, int] | None = None
+    person_areas: tuple[dict[str, int], ...] = ()
+    classes: tuple[dict[str, Any], ...] | None = None
+    label_map: Path | None = None
+    label_names: tuple[str, ...] = ()
 
 
 def load_results(path: str | os.PathLike[str]) -> list[Results]:
     """Read results back.
 
     Args:
-        path: a JSON file of ours, or of the field's plain form (`instance_info` with `keypoints` and
-            `keypoint_scores`); or a folder of them, read with its subfolders in natural order.
+        path: a JSON file of ours, of any kinds of networks, or of the field's plain form (`instance_info` with
+            `keypoints` and `keypoint_scores`); or a folder of them, read with its subfolders in natural order.
 
     Returns:
         One entry a picture.
@@ -159,17 +171,27 @@ def _results(path: Path, value: Any) -> Results:
     names = tuple((meta.get("keypoint_id2name") or {}).values())
     p, k = len(people), meta.get("num_keypoints", len(names))
     try:
-        k = len(people[0]["keypoints"]) if people else k
-        keypoints = np.array([person["keypoints"] for person in people], np.float32).reshape(p, k, 2)
-        point_scores = np.array([person["keypoint_scores"] for person in people], np.float32).reshape(p, k)
+        pointless = all("keypoints" not in person and "bbox" in person for person in people)
+        k = k if not people else 0 if pointless else len(people[0]["keypoints"])
+        points = ([], []) if pointless else [[person[key] for person in people] for key in KEYPOINT_KEYS]
+        keypoints = np.array(points[0], np.float32).reshape(p, k, 2)
+        point_scores = np.array(points[1], np.float32).reshape(p, k)
         nowhere = [[float("nan")] * 4]
         boxes = np.array([person.get("bbox", nowhere) for person in people], np.float32).reshape(p, 4)
         scores = np.array([person.get("bbox_score", float("nan")) for person in people], np.float32).reshape(p)
+        classes = value.get("classes")
+        found = {
+            "areas": None if value.get("areas") is None else dict(value["areas"]),
+            "person_areas": tuple(dict(person.get("areas", {})) for person in people),
+            "classes": None if classes is None else tuple(dict(one) for one in classes),
+            "label_names": tuple(meta.get("label_names", ())),
+        }
     except (KeyError, TypeError, ValueError) as problem:
         raise AnnotationError(
             f"{path}: expected the same number of keypoints [x, y] and keypoint_scores for every person, "
             f"found something else ({problem})"
         ) from None
+    label_map = path.with_suffix(LABEL_MAP_SUFFIX)
     return Results(
         source=value.get("source", path.name),
         keypoints=keypoints,
@@ -179,6 +201,8 @@ def _results(path: Path, value: Any) -> Results:
         size_hw=(size["height"], size["width"]) if size.get("height") else None,
         error=value.get("error"),
         keypoint_names=names,
+        label_map=label_map if found["label_names"] and label_map.is_file() else None,
+        **found,
     )
 
 

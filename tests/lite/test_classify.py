@@ -89,3 +89,11 @@ def test_classes_of_no_one_and_many_frames():
     assert found.frame_of.tolist() == [2, 5]
     one = assemble_classes({"probabilities": scores[:1]}, np.int64([0]), top=10)
     assert one.labels.shape == (1, 4)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_probabilities_that_are_not_finite_leave_no_class(value):
+    probabilities = np.float32([[0.2, 0.8, 0.0], [0.2, 0.8, value], [0.6, 0.1, 0.3]])
+    classes = assemble_classes({"probabilities": probabilities}, np.arange(3), top=1)
+    assert np.isfinite(classes.scores).tolist() == [[True], [False], [True]]
+    assert classes.labels[[0, 2], 0].tolist() == [1, 0]

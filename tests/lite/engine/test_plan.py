@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from lite.artifact import FrameRule
 from lite.engine.plan import Plan, forward_size, make_plan, usable_cores
 
 
@@ -55,3 +56,19 @@ def test_crops_in_one_pass_follow_the_networks_size(spec):
     assert forward_size(replace(spec, input_hw=(1024, 768)), "cuda:0") == 32
     assert forward_size(replace(spec, input_hw=(4096, 4096)), "cpu") == 1
     assert forward_size(replace(spec, input_hw=(64, 48)), "cpu") == 64
+
+
+def test_the_largest_network_decides(spec):
+    small, large = (replace(spec, input_hw=hw) for hw in ((256, 192), (1024, 768)))
+    for specs in ([small, large], [large, small]):
+        assert make_plan(specs, "cpu", 1000, threads=4).at_once == 1
+    assert make_plan([small, small], "cpu", 1000, threads=4).at_once == 4
+
+
+def test_inputs_of_any_size_count_as_photographs(spec):
+    square = replace(spec, input_hw=(512, 512))
+    longer = replace(square, frame=FrameRule(kind="short-side"))
+    assert make_plan([square], "cpu", 1000, threads=4).at_once == 4
+    assert make_plan([longer], "cpu", 1000, threads=4).at_once == 1
+    sizes = [forward_size(longer, "cpu", hw) for hw in ((512, 512), (512, 768), (512, 1024), (512, 2048))]
+    assert sizes == [3, 2, 1, 1] and forward_size(longer, "cuda:0", (512, 2048)) == 24

@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 
 import lite
+from lite.artifact import ArtifactSpec
 from lite.errors import AnnotationError, ConfigError
 from lite.skeletons import load_skeleton
 from lite.structures import Record
 from lite.writers import RecordWriter, load_results
+from lite.writers.label_maps import write_label_map
 from lite.writers.records import write_run
 
 SKELETON = load_skeleton("coco17")
@@ -111,12 +113,52 @@ def test_the_plain_form_of_others(tmp_path):
         '{"instance_info": [{"keypoints": [[1, 2]]}]}',
         '{"instance_info": [{"keypoints": [[1, 2]], "keypoint_scores": [1, 2]}]}',
         '{"instance_info": [7]}',
+        '{"instance_info": [{"bbox": [[1, 2, 3, 4]]}, {"keypoints": [[1, 2]], "keypoint_scores": [1]}]}',
+        '{"instance_info": [], "areas": 3}',
+        '{"instance_info": [], "classes": [3]}',
+        '{"instance_info": [], "classes": 3}',
+        '{"instance_info": [{"bbox": [[1, 2, 3, 4]], "areas": [3]}]}',
     ],
 )
 def test_other_files_are_refused_in_one_sentence(tmp_path, text):
     (tmp_path / "a.json").write_text(text)
     with pytest.raises(AnnotationError, match=r"a\.json: expected"):
         load_results(tmp_path / "a.json")
+
+
+LABELS = ArtifactSpec(
+    task="segment",
+    model="x",
+    input_hw=(8, 8),
+    mean=(0, 0, 0),
+    std=(1, 1, 1),
+    labels=("background", "hair"),
+    palette=((0, 0, 0), (9, 8, 7)),
+)
+
+
+@pytest.mark.parametrize("num_people", [0, 1, 3])
+def test_labels_and_classes_come_back_without_keypoints(tmp_path, num_people):
+    people = [{"bbox": [[n, 1, 9, 9]], "bbox_score": 0.5, "areas": {"hair": n + 1}} for n in range(num_people)]
+    classes = [{"label": 7, "name": "cock", "score": 0.75}, {"label": 8, "name": "hen", "score": 0.25}]
+    record = Record(source="a", size_hw=(30, 40), people=people, areas={"background": 1200}, classes=classes)
+    path = tmp_path / "a.jpg.json"
+    RecordWriter(None, {"segmentation": {}}, LABELS).write(path, record)
+    (results,) = lite.load_results(path)
+    assert results.keypoints.shape == (num_people, 0, 2) and results.keypoint_scores.shape == (num_people, 0)
+    assert results.boxes[:, 0].tolist() == list(range(num_people)) and results.keypoint_names == ()
+    assert results.areas == {"background": 1200} and results.label_names == ("background", "hair")
+    assert results.person_areas == tuple({"hair": n + 1} for n in range(num_people))
+    assert results.classes == tuple(classes) and results.label_map is None
+    write_label_map(tmp_path / "a.jpg.labels.png", np.eye(4, dtype=np.uint8), LABELS.palette)
+    label_map = lite.load_results(path)[0].label_map
+    assert (lite.load_label_map(label_map) == np.eye(4)).all()
+
+
+def test_a_label_map_of_an_earlier_run_does_not_count(tmp_path):
+    write_label_map(tmp_path / "a.labels.png", np.eye(4, dtype=np.uint8), LABELS.palette)
+    (results,) = load_results(_write(tmp_path / "a.json", _record(1)))
+    assert results.label_map is results.areas is results.classes is None and results.person_areas == ({},)
 
 
 def test_nothing_to_load(tmp_path):
