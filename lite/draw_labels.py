@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
+BAND_PX = 2**20  # drawn at a time: of a picture of 100 million pixels every copy is 300 MB
 HIDDEN = 255  # "not judged" in label maps of others
 
 
@@ -27,14 +28,16 @@ def draw_labels(
     Returns:
         (H, W, 3) uint8 RGB.
     """
-    if not labels.size:
-        return pixels.copy()
-    colors = color_labels(labels, palette)
-    mixed = cv2.addWeighted(pixels, 1.0 - opacity, colors, opacity, 0.0)
+    canvas = np.array(pixels, order="C")
     shown = np.ones(256, np.uint8)
     shown[HIDDEN] = 0
     shown[0] = with_background
-    return cv2.copyTo(mixed, cv2.LUT(np.ascontiguousarray(labels), shown), np.ascontiguousarray(pixels).copy())
+    step = max(1, BAND_PX // max(labels.shape[1], 1))
+    for start in range(0, len(labels) if labels.size else 0, step):
+        band, part = np.ascontiguousarray(labels[start : start + step]), canvas[start : start + step]
+        mixed = cv2.addWeighted(part, 1.0 - opacity, color_labels(band, palette), opacity, 0.0)
+        cv2.copyTo(mixed, cv2.LUT(band, shown), part)
+    return canvas
 
 
 def color_labels(labels: np.ndarray, palette: Sequence[tuple[int, int, int]]) -> np.ndarray:

@@ -227,7 +227,8 @@ class ResultWriter:
     def _drawn(self, pixels: np.ndarray, result: Result) -> np.ndarray:
         if "labels" in self.style.parts and result.label_map is not None:
             pixels = draw_labels(pixels, result.label_map, self.labels.palette, self.opacity)
-        return draw(pixels, result.record, self.skeleton, self.style)
+        someone = result.record.people or result.record.classes  # drawing takes another copy of the picture
+        return draw(pixels, result.record, self.skeleton, self.style) if someone else pixels
 
 
 def describe_networks(pipeline: Pipeline) -> dict[str, Any]:
