@@ -11,6 +11,7 @@ import numpy as np
 from lite.errors import AnnotationError
 from lite.skeletons import load_skeleton
 
+LARGEST = 1e9  # px; beyond it no picture reaches, and areas would overflow
 # COCO-WholeBody spreads its 133 points over five fields, in this order.
 _KEYPOINT_FIELDS = {
     "wholebody133": ("keypoints", "foot_kpts", "face_kpts", "lefthand_kpts", "righthand_kpts"),
@@ -84,8 +85,8 @@ def read_coco(path: str | Path, skeleton: str = "coco17") -> CocoAnnotations:
         raise AnnotationError(
             f"{path}: expected a COCO annotation file, cannot read it ({problem.strerror})"
         ) from problem
-    except ValueError as problem:
-        raise AnnotationError(f"{path}: expected a COCO annotation file, found no JSON ({problem})") from problem
+    except (ValueError, RecursionError) as problem:
+        raise AnnotationError(f"{path}: expected a COCO annotation file, found no JSON ({problem})") from None
     if not isinstance(values, dict) or not all(isinstance(values.get(k), list) for k in ("images", "annotations")):
         found = ", ".join(map(str, list(values)[:6])) if isinstance(values, dict) else type(values).__name__
         raise AnnotationError(f"{path}: expected an object with lists `images` and `annotations`, found {found}")
@@ -121,12 +122,16 @@ def _image(path: Path, position: int, entry: Any) -> ImageInfo:
     try:
         size_hw = int(entry["height"]), int(entry["width"])
         image_id, file_name = entry["id"], entry["file_name"]
-    except (TypeError, KeyError, ValueError) as problem:
+    except (TypeError, KeyError, ValueError, OverflowError) as problem:
         raise AnnotationError(
             f"{path}: images[{position}] needs id, file_name, width and height (problem with {problem})"
         ) from problem
-    if min(size_hw) <= 0 or not isinstance(image_id, int) or not isinstance(file_name, str):
-        raise AnnotationError(f"{path}: images[{position}] needs a whole-number id, a file_name and sizes above 0")
+    if (
+        not 0 < min(size_hw) <= max(size_hw) <= LARGEST
+        or not isinstance(image_id, int)
+        or not isinstance(file_name, str)
+    ):
+        raise AnnotationError(f"{path}: images[{position}] needs a whole-number id, a file_name and sizes from 1 px on")
     return ImageInfo(
         id=image_id, file_name=file_name, size_hw=size_hw, boxes_complete=bool(entry.get("boxes_complete", True))
     )
@@ -136,23 +141,25 @@ def _person(
     path: Path, position: int, entry: Any, known: dict[int, int], fields: tuple[str, ...], num_keypoints: int
 ) -> Person:
     where = f"{path}: annotations[{position}]"
-    if not isinstance(entry, dict) or entry.get("image_id") not in known:
-        found = entry.get("image_id") if isinstance(entry, dict) else entry
-        raise AnnotationError(f"{where} needs the image_id of one of `images`, found {found!r}")
+    image_id = entry.get("image_id") if isinstance(entry, dict) else None
+    if not isinstance(image_id, int) or image_id not in known:
+        found = image_id if isinstance(entry, dict) else entry
+        raise AnnotationError(f"{where} needs the image_id of one of `images`, found {found!r:.60}")
     x, y, width, height = _numbers(where, "bbox", entry.get("bbox"), 4)
     keypoints = np.zeros((num_keypoints, 3), np.float32)
     if any(field in entry for field in fields):
-        values = [v for field in fields for v in (entry.get(field) or ())]
+        parts = [entry.get(field) or [] for field in fields]
+        values = [v for part in parts for v in (part if isinstance(part, list) else [part])]
         keypoints = np.array(_numbers(where, " + ".join(fields), values, 3 * num_keypoints), np.float32).reshape(-1, 3)
     labelled = int((keypoints[:17, 2] > 0).sum()) if len(fields) > 1 else int((keypoints[:, 2] > 0).sum())
     return Person(
-        annotation_id=int(entry.get("id", position)),
-        image_id=entry["image_id"],
+        annotation_id=int(_number(where, "id", entry.get("id"), position)),
+        image_id=image_id,
         box=np.array([x, y, x + width, y + height], np.float32),
-        area=float(entry.get("area", width * height)),
+        area=_number(where, "area", entry.get("area"), width * height, LARGEST**2),
         keypoints=keypoints,
         is_crowd=bool(entry.get("iscrowd", 0)),
-        num_keypoints=int(entry.get("num_keypoints", labelled)),
+        num_keypoints=int(_number(where, "num_keypoints", entry.get("num_keypoints"), labelled)),
     )
 
 
@@ -160,9 +167,17 @@ def _numbers(where: str, name: str, values: Any, count: int) -> list[float]:
     """`values` as `count` finite floats."""
     try:
         numbers = np.asarray(values, np.float64)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         numbers = np.zeros(0)
-    if numbers.shape != (count,) or not np.isfinite(numbers).all():
+    if numbers.shape != (count,) or not (np.abs(numbers) <= LARGEST).all():  # false for NaN
         found = len(values) if isinstance(values, list) else values
-        raise AnnotationError(f"{where}: `{name}` needs {count} finite numbers, found {found!r}")
+        raise AnnotationError(f"{where}: `{name}` needs {count} finite numbers, found {found!r:.60}")
     return numbers.tolist()
+
+
+def _number(where: str, name: str, value: Any, default: float, largest: float = 2.0**63) -> float:
+    """`value`, or `default` where the file has none."""
+    value = default if value is None else value
+    if not isinstance(value, int | float) or not -largest <= value <= largest:
+        raise AnnotationError(f"{where}: `{name}` needs a finite number, found {value!r:.60}")
+    return value

@@ -71,7 +71,7 @@ def _from_list(root: Path, labels: Sequence[str], listed: Path) -> list[Labelled
     found = []
     for number, name, said in _rows(listed):
         where = f"{listed}, line {number}"
-        if said.isdecimal():
+        if said.isdecimal() and len(said) < 10:
             label = int(said)
             if labels and label >= len(labels):
                 raise AnnotationError(f"{where}: expected a class below {len(labels)}, found {label}")
@@ -94,7 +94,10 @@ def _rows(listed: Path) -> list[tuple[int, str, str]]:
         reason = getattr(problem, "strerror", None) or "no UTF-8 text"
         raise AnnotationError(f"{listed}: expected a list of pictures and classes, found {reason}") from None
     if listed.suffix.lower() == ".csv":
-        cells = [(n, row[:2]) for n, row in enumerate(csv.reader(text.splitlines()), start=1) if row][1:]
+        try:
+            cells = [(n, row[:2]) for n, row in enumerate(csv.reader(text.splitlines()), start=1) if row][1:]
+        except csv.Error as problem:
+            raise AnnotationError(f"{listed}: expected lines of a picture and its class, found {problem}") from None
         rows = [(n, [row[0], *row[1].split()[:1]] if len(row) == 2 else row) for n, row in cells]
     else:
         rows = [(n, _halves(line)) for n, line in enumerate(text.splitlines(), start=1)]

@@ -65,6 +65,8 @@ class ImageStore:
         """
         if self._members is None:
             try:
+                if not (self.path / name).is_file():  # a device or a pipe would be read without end
+                    raise FileNotFoundError(2, "no such file")
                 return (self.path / name).read_bytes()
             except (OSError, ValueError) as problem:  # ValueError: a name no file can have
                 why = getattr(problem, "strerror", None) or problem

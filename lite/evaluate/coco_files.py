@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from lite.errors import AnnotationError
-from lite.evaluate.json_values import WHOLEBODY_FIELDS, flat_keypoints, is_number, is_numbers, read_json, short
+from lite.evaluate.json_values import WHOLEBODY_FIELDS, flat_keypoints, is_area, is_numbers, read_json, short
 
 AREA_OF_BOX = 0.53  # share of its box a person covers, where the file gives no area (AI Challenger's own rule)
 
@@ -107,15 +107,16 @@ def parse_truth(content: Any, path: str | Path, num_keypoints: int, *, area_of_b
     for annotation in content["annotations"]:
         if not isinstance(annotation, dict):
             raise AnnotationError(f"{path}: expected every annotation to be an object, found {short(annotation)}")
-        where = f"{path}: annotation {annotation.get('id')}"
-        if annotation.get("id") is not None and annotation["id"] in seen:
-            raise AnnotationError(f"{where}: expected each id once, found it twice; make the ids unique")
-        seen.add(annotation.get("id"))
+        own_id = annotation.get("id")
+        where = f"{path}: annotation {short(own_id)}"
+        if not isinstance(own_id, int | float | str | None) or (own_id is not None and own_id in seen):
+            raise AnnotationError(f"{where}: expected each id once, found it twice or a list; make the ids unique")
+        seen.add(own_id)
         if annotation.get("category_id", category_id) != category_id:
             continue
-        if annotation.get("image_id") not in image_ids:
+        if not isinstance(annotation.get("image_id"), int) or annotation["image_id"] not in image_ids:
             raise AnnotationError(
-                f"{where}: expected the id of an image of the file, found {annotation.get('image_id')!r}"
+                f"{where}: expected the id of an image of the file, found {short(annotation.get('image_id'))}"
             )
         if area_of_box:
             annotation = {name: value for name, value in annotation.items() if name != "area"}
@@ -157,9 +158,11 @@ def _complete(
         raise AnnotationError(f"{where}: expected bbox (x, y, width, height), found {short(box)}")
     area = annotation.get("area")
     if area is None:
-        area = AREA_OF_BOX * box[2] * box[3]
-    if not is_number(area):
-        raise AnnotationError(f"{where}: expected a finite area, found {short(area)}")
+        area = AREA_OF_BOX * max(box[2], 0) * max(box[3], 0)
+    elif not is_area(area):
+        raise AnnotationError(f"{where}: expected a finite area of at least 0 px^2, found {short(area)}")
+    if (crowd := annotation.get("iscrowd") or 0) not in (0, 1):
+        raise AnnotationError(f"{where}: expected iscrowd to be 0 or 1, found {short(crowd)}")
     # COCO-WholeBody counts the body alone, so a count of the file is only taken of bodies.
     given = annotation.get("num_keypoints") if num_keypoints < sum(WHOLEBODY_FIELDS.values()) else None
     return {
@@ -170,6 +173,6 @@ def _complete(
         "area": area,
         "area_is_estimate": annotation.get("area") is None or bool(annotation.get("area_is_estimate")),
         "keypoints": keypoints,
-        "num_keypoints": int(given) if isinstance(given, int) else len(labelled),
-        "iscrowd": int(annotation.get("iscrowd") or 0),
+        "num_keypoints": min(max(given, 0), len(labelled)) if isinstance(given, int) else len(labelled),
+        "iscrowd": int(crowd),
     }

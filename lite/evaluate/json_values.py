@@ -1,7 +1,6 @@
 """Values out of other people's JSON: checked before they are used, named in the error when they do not fit."""
 
 import json
-import math
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +8,7 @@ from lite.errors import AnnotationError
 
 # COCO-WholeBody spreads its 133 keypoints over these fields, in this order: field -> number of keypoints.
 WHOLEBODY_FIELDS = {"keypoints": 17, "foot_kpts": 6, "face_kpts": 68, "lefthand_kpts": 21, "righthand_kpts": 21}
+LARGEST = 1e9  # px, or any other quantity of an annotation; its square and its area stay far from overflowing
 GOLIATH_FIELD, GOLIATH_KEYPOINTS = "goliath_wholebody_kpts", 308  # one field holds them all
 
 
@@ -22,8 +22,8 @@ def read_json(path: str | Path) -> Any:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise AnnotationError(f"{path}: expected a JSON file, found none; check the path") from None
-    except (OSError, ValueError) as problem:
-        raise AnnotationError(f"{path}: expected a JSON file, found something else ({problem})") from problem
+    except (OSError, ValueError, RecursionError) as problem:
+        raise AnnotationError(f"{path}: expected a JSON file, found something else ({problem})") from None
 
 
 def flat_keypoints(entry: dict[str, Any], num_keypoints: int, where: str, *, required: bool) -> list[float]:
@@ -32,7 +32,8 @@ def flat_keypoints(entry: dict[str, Any], num_keypoints: int, where: str, *, req
     Raises:
         AnnotationError: they are not K finite triples, or there are none where they are `required`.
     """
-    together = len(entry.get("keypoints") or ()) == 3 * num_keypoints
+    body = entry.get("keypoints")
+    together = isinstance(body, list) and len(body) == 3 * num_keypoints
     if num_keypoints == sum(WHOLEBODY_FIELDS.values()) and not together:
         fields = WHOLEBODY_FIELDS
     elif num_keypoints == GOLIATH_KEYPOINTS and not together:
@@ -54,8 +55,13 @@ def flat_keypoints(entry: dict[str, Any], num_keypoints: int, where: str, *, req
 
 
 def is_number(value: Any) -> bool:
-    """Whether it is a finite number."""
-    return isinstance(value, (int, float)) and math.isfinite(value)
+    """Whether it is a number that can be reckoned with: finite, and not beyond `LARGEST`."""
+    return isinstance(value, (int, float)) and -LARGEST <= value <= LARGEST  # false for NaN
+
+
+def is_area(value: Any) -> bool:
+    """Whether it is a number from 0 on that an area can have."""
+    return isinstance(value, (int, float)) and 0 <= value <= LARGEST**2
 
 
 def is_numbers(values: Any, count: int) -> bool:

@@ -136,7 +136,7 @@ def _read_csv(path: Path) -> Heads:
         if rows and not _number(rows[0][0]):
             rows = rows[1:]
         values = [[float(cell) for cell in row] for row in rows]
-    except (OSError, ValueError) as problem:
+    except (OSError, ValueError, csv.Error) as problem:
         raise AnnotationError(f"{path}: expected lines of x1,y1,x2,y2, found something else ({problem})") from problem
     return _boxes(values, path), None
 

@@ -28,9 +28,9 @@ def read_entries(path: str | Path, truth: KeypointTruth) -> list[dict[str, Any]]
             raise AnnotationError(f"{where}: expected an object, found {short(entry)}")
         if entry.get("category_id", truth.category_id) != truth.category_id:
             continue
-        if entry.get("image_id") not in image_ids:
+        if not isinstance(entry.get("image_id"), int) or entry["image_id"] not in image_ids:
             raise AnnotationError(
-                f"{where}: expected the id of an image of the annotation file, found {entry.get('image_id')!r}"
+                f"{where}: expected the id of an image of the annotation file, found {short(entry.get('image_id'))}"
             )
         if not is_number(entry.get("score")):
             raise AnnotationError(f"{where}: expected a finite score, found {short(entry.get('score'))}")

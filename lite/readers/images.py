@@ -189,5 +189,5 @@ def _items_below_common_folder(paths: list[Path]) -> list[Item]:
 
 def _natural(text: str) -> list[tuple[int, int, str]]:
     """Sort key: runs of digits count as numbers, letters without regard to case; the text itself breaks ties."""
-    parts = [(0, int(p), "") if p.isdigit() else (1, 0, p.lower()) for p in re.split(r"([0-9]+)", text) if p]
+    parts = [(0, int(p), "") if p.isdecimal() else (1, 0, p.lower()) for p in re.split(r"([0-9]+)", text) if p]
     return [*parts, (2, 0, text)]
