@@ -106,7 +106,7 @@ def _ask(url: str, file: IO[bytes], progress: Progress, allowed: Callable[[str],
             file.truncate(0)  # the server sends everything again
             have = 0
         length = answer.headers.get("Content-Length", "")
-        total = have + int(length) if length.isdigit() else None
+        total = have + int(length) if length.isdecimal() and len(length) < 20 else None
         if total is not None and shutil.disk_usage(Path(file.name).parent).free < total - have:
             raise InputError(f"{file.name}: expected {total - have} free bytes for the rest of the file, found fewer")
         done = have

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from lite.artifact import ArtifactSpec, CropRule
 from lite.errors import CheckpointError
 from lite.models.heads import SapiensHeatmapHead
-from lite.models.strict import load_strictly
+from lite.models.strict import check_axes, load_strictly
 from lite.models.vit import (
     LAYER_NORM_EPS,
     MEAN,
@@ -255,6 +255,8 @@ def _read_trunk(
     ):
         if name not in state:
             raise CheckpointError(f"expected a Sapiens network, found no tensor {name}; the file is not complete")
+    axes = {"backbone.patch_embed.projection.weight": 4, "backbone.layers.0.ffn.layers.1.weight": 2}
+    check_axes(state, axes | {"head.final_layer.weight": 4})
     width = state["backbone.patch_embed.projection.weight"].shape[0]
     target_hw = input_grid(input_hw, patch_padding=2) if input_hw else None
     stored = meta.get("hpe_lite_hints", {}).get("grid_hw")
@@ -302,5 +304,6 @@ def head_channels(state: Mapping[str, Tensor], prefix: str) -> tuple[list[int], 
     They stand at 0, 3, 6, ...: each is followed by a norm and an activation, which have no tensors.
     """
     names = {kind: [f"{prefix}{kind}.{i}.weight" for i in range(0, 30, 3)] for kind in ("deconv_layers", "conv_layers")}
-    deconv = [state[name].shape[1] for name in names["deconv_layers"] if name in state]
-    return deconv, [state[name].shape[0] for name in names["conv_layers"] if name in state]
+    shapes = {kind: [state[name].shape for name in names[kind] if name in state] for kind in names}
+    deconv = [shape[1] for shape in shapes["deconv_layers"] if len(shape) == 4]  # loading names those of other shapes
+    return deconv, [shape[0] for shape in shapes["conv_layers"] if len(shape) == 4]

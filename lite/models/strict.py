@@ -1,7 +1,8 @@
 """Strict loading: every tensor of the network comes from the file, and every tensor of the file has a place."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
+import torch
 from torch import Tensor, nn
 
 from lite.errors import CheckpointError
@@ -41,6 +42,34 @@ def load_strictly(network: nn.Module, state: Mapping[str, Tensor], expected: str
     converted = {name: state[name].to(own[name].dtype) for name in own}
     network.load_state_dict(converted, strict=True, assign=True)
     return network.eval()
+
+
+def check_axes(state: Mapping[str, Tensor], axes: Mapping[str, int]) -> None:
+    """Refuse tensors that sizes are read from and that have another number of axes; ones that are not there pass.
+
+    Args:
+        state: tensors of a file. axes: name -> number of axes.
+
+    Raises:
+        CheckpointError: one of them has more or fewer, or nothing in it.
+    """
+    for name, count in axes.items():
+        if name in state and (state[name].ndim != count or not state[name].numel()):
+            raise CheckpointError(
+                f"expected {count} axes of {name}, found the shape {tuple(state[name].shape)}; the file is damaged"
+            )
+
+
+def joined(parts: Sequence[Tensor], name: str) -> Tensor:
+    """Tensors of a file one after the other along the first axis, for the tensor `name` of a network.
+
+    Raises:
+        CheckpointError: their other axes differ.
+    """
+    if len({part.shape[1:] for part in parts}) > 1 or any(part.ndim == 0 for part in parts):
+        found = " and ".join(str(tuple(part.shape)) for part in parts)
+        raise CheckpointError(f"expected parts of {name} that fit together, found {found}; the file is damaged")
+    return torch.cat(list(parts))
 
 
 def shape_differences(network: nn.Module, other: nn.Module, ignore: Iterable[str] = ()) -> list[str]:

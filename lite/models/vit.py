@@ -88,8 +88,10 @@ def split_positions(
         class row (1, 1, C) or None; grid rows (1, h*w, C); their (h, w).
 
     Raises:
-        CheckpointError: the number of rows fits no grid.
+        CheckpointError: of another shape, or the number of rows fits no grid.
     """
+    if pos.ndim != 3 or pos.shape[0] != 1 or not pos.numel():
+        raise CheckpointError(f"expected position embeddings of shape (1, N, C), found {tuple(pos.shape)}")
     rows = pos.shape[1]
     for class_rows in (1, 0) if has_class_token else (0, 1):
         cells = rows - class_rows
@@ -123,9 +125,13 @@ def check_input_hw(input_hw: tuple[int, int] | None) -> None:
 
 
 def count_blocks(state: Mapping[str, Tensor], prefix: str) -> int:
-    """How many of `<prefix>0.`, `<prefix>1.`, ... the names reach."""
+    """How many of `<prefix>0.`, `<prefix>1.`, ... the names reach.
+
+    A number above that of all tensors is no block's: a crafted name would have a network of millions of them built.
+    """
     numbers = {name[len(prefix) :].split(".")[0] for name in state if name.startswith(prefix)}
-    return 1 + max((int(number) for number in numbers if number.isdigit()), default=-1)
+    plausible = {str(number) for number in range(len(state))}
+    return 1 + max(map(int, numbers & plausible), default=-1)
 
 
 def read_num_heads(width: int, published: Mapping[int, int], meta: Mapping[str, Any], named: int | None = None) -> int:

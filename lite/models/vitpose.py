@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from lite.artifact import ArtifactSpec, CropRule
 from lite.errors import CheckpointError
 from lite.models.heads import ClassicHead, SimpleHead
-from lite.models.strict import load_strictly
+from lite.models.strict import check_axes, load_strictly
 from lite.models.vit import (
     LAYER_NORM_EPS,
     MEAN,
@@ -155,6 +155,14 @@ def vitpose_from_state_dict(
     for name in ("backbone.pos_embed", "backbone.patch_embed.proj.weight", "backbone.blocks.0.mlp.fc1.weight"):
         if name not in state:
             raise CheckpointError(f"expected a ViTPose network, found no tensor {name}; the file is not complete")
+    check_axes(
+        state,
+        {
+            "backbone.patch_embed.proj.weight": 4,
+            "backbone.blocks.0.mlp.fc1.weight": 2,
+            "keypoint_head.final_layer.weight": 4,
+        },
+    )
     sizes, state = _read_trunk(state, meta, input_hw)
     input_hw = tuple(input_hw or (PATCH * sizes.grid_hw[0], PATCH * sizes.grid_hw[1]))
     if not any(name.startswith("keypoint_head.") for name in state):
@@ -167,7 +175,7 @@ def vitpose_from_state_dict(
     deconv = [
         state[name].shape[1]
         for name in (f"keypoint_head.deconv_layers.{i}.weight" for i in range(0, 30, 3))
-        if name in state
+        if name in state and state[name].ndim == 4
     ]
     if isinstance(dataset, str) and found is None:
         raise CheckpointError(

@@ -9,10 +9,10 @@ Source: ViTPose mmpose/models/backbones/vit_moe.py, mmpose/models/detectors/top_
 from collections.abc import Mapping
 from typing import NamedTuple
 
-import torch
 from torch import Tensor
 
 from lite.errors import CheckpointError
+from lite.models.strict import check_axes, joined
 
 ASSOCIATE = "associate_keypoint_heads."
 
@@ -90,11 +90,11 @@ def one_data_set(state: Mapping[str, Tensor], wanted: str | int | None) -> tuple
     head = plain.get("keypoint_head.final_layer.weight")
     if name is None or head is None:
         return plain, name
+    check_axes(plain, {"keypoint_head.final_layer.weight": 4})
     keypoints = DATA_SETS[name].num_keypoints
     if held and head.shape[0] > keypoints and not own_head:
-        for part in ("weight", "bias"):
-            key = f"keypoint_head.final_layer.{part}"
-            plain[key] = plain[key][:keypoints]
+        for key in [key for key in plain if key.startswith("keypoint_head.final_layer.")]:
+            plain[key] = plain[key][:keypoints] if plain[key].ndim else plain[key]
     elif head.shape[0] != keypoints:
         name = None  # the file's only head is for another data set
     return plain, name
@@ -104,6 +104,7 @@ def _is_joint(state: Mapping[str, Tensor]) -> bool:
     """Whether the data sets are still together: experts not joined to the trunk, or heads without experts."""
     if not any(".mlp.experts." in name for name in state):
         return any(name.startswith(ASSOCIATE) for name in state)
+    check_axes(state, {"backbone.blocks.0.mlp.fc2.weight": 2, "backbone.blocks.0.norm1.weight": 1})
     second, norm = state.get("backbone.blocks.0.mlp.fc2.weight"), state.get("backbone.blocks.0.norm1.weight")
     return second is not None and norm is not None and second.shape[0] < norm.shape[0]
 
@@ -134,7 +135,7 @@ def _join(state: Mapping[str, Tensor], name: str, index: int) -> Tensor:
     """`blocks.N.mlp.fc2.<part>` with the rows of expert `index` after its own."""
     expert = state.get(name.replace(".mlp.fc2.", f".mlp.experts.{index}."))
     if expert is not None:
-        return torch.cat([state[name], expert])
+        return joined([state[name], expert], name)
     if any(".mlp.experts." in other for other in state):
         raise CheckpointError(f"expected expert {index} beside {name}, found none; the file is not complete")
     return state[name]

@@ -7,6 +7,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from lite.models.strict import check_axes, joined
+
 Origin = Literal["original", "mmpose1x", "transformers"]
 
 # (pattern of the whole name, replacement); the first that fits is used.
@@ -53,6 +55,7 @@ def from_pretraining(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """
     unused = ("decoder_", "norm.", "mask_token", "head.", "fc_norm.")
     trunk = {f"backbone.{name}": tensor for name, tensor in state.items() if not name.startswith(unused)}
+    check_axes(state, {"blocks.0.mlp.fc1.weight": 2})
     width = state["blocks.0.mlp.fc1.weight"].shape[1]
     trunk["backbone.last_norm.weight"] = torch.ones(width)
     trunk["backbone.last_norm.bias"] = torch.zeros(width)
@@ -69,13 +72,14 @@ def _rename(name: str, patterns: tuple[tuple[str, str], ...]) -> str:
 
 def _join_qkv(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """Join `blocks.N.{query,key,value}` into `blocks.N.attn.qkv`."""
-    joined: dict[str, Tensor] = {}
+    result: dict[str, Tensor] = {}
     for name, tensor in state.items():
         match = re.fullmatch(r"(backbone\.blocks\.\d+)\.(query|key|value)\.(weight|bias)", name)
         if match is None:
-            joined[name] = tensor
+            result[name] = tensor
         elif match[2] == "query":
             thirds = [state.get(f"{match[1]}.{part}.{match[3]}") for part in ("query", "key", "value")]
             if all(third is not None for third in thirds):
-                joined[f"{match[1]}.attn.qkv.{match[3]}"] = torch.cat(thirds)
-    return joined
+                whole = f"{match[1]}.attn.qkv.{match[3]}"
+                result[whole] = joined(thirds, whole)
+    return result
