@@ -38,7 +38,7 @@ from lite.writers.label_maps import write_label_map
 from lite.writers.overlays import write_picture
 from lite.writers.records import LABEL_MAP_SUFFIX, describe_model, write_run
 
-# Pixels of the frames a worker holds, unless one alone has more: 100 MB.
+# Pixels of the frames a worker holds, unless one alone has more: 100 MB, and 30 MB of their label maps.
 PIXEL_BUDGET = 32_000_000
 OVERLAY_PARTS = frozenset({"skeleton", "points", "boxes", "labels", "classes"})  # drawn on the picture itself
 MAP_PICTURES = frozenset({"heatmaps", "tags"})  # pictures of their own
