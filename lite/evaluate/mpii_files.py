@@ -16,9 +16,10 @@ from typing import Any
 
 import numpy as np
 
-from lite.errors import AnnotationError, MissingExtraError
+from lite.errors import AnnotationError
 from lite.evaluate.coco_files import AREA_OF_BOX, KeypointTruth
-from lite.evaluate.json_values import is_number, is_numbers, read_json, short
+from lite.evaluate.json_values import LARGEST, is_number, is_numbers, read_json, short
+from lite.evaluate.mat_file import read_mat
 
 NUM_KEYPOINTS = 16
 SCALE_PX, DOWN_PX, PADDING = 200.0, 15.0, 1.25
@@ -37,7 +38,6 @@ def parse_mpii(content: Any, path: str | Path, heads: str | Path | None = None) 
 
     Raises:
         AnnotationError: a file breaks its format, or no head sizes were found.
-        MissingExtraError: a .mat file and no scipy.
     """
     if not isinstance(content, list):
         raise AnnotationError(f"{path}: expected an MPII annotation file (a list of people), found another JSON")
@@ -104,24 +104,22 @@ Heads = tuple[np.ndarray, np.ndarray | None]  # boxes (N, 4) xyxy px, joints (N,
 
 
 def _read_mat(path: Path) -> Heads:
-    try:
-        from scipy.io import loadmat
-    except ImportError:
-        raise MissingExtraError("scipy", "eval", "reading MPII's .mat file") from None
-    names = ["headboxes_src", "pos_gt_src", "jnt_missing", "dataset_joints"]
-    try:
-        values = loadmat(path, variable_names=names)  # arrays alone; a .mat file runs nothing
-    except Exception as problem:  # scipy raises what it meets in a damaged file
-        raise AnnotationError(f"{path}: expected MPII's .mat file, cannot read it ({problem})") from problem
-    if missing := [name for name in names if name not in values]:
-        raise AnnotationError(f"{path}: expected MPII's .mat file, found none of {', '.join(missing)} in it")
-    joints = [str(np.ravel(cell)[0]) for cell in np.ravel(values["dataset_joints"])]
+    values = read_mat(path)
+    names = ("headboxes_src", "pos_gt_src", "jnt_missing")
+    missing = [name for name in names if not isinstance(values.get(name), np.ndarray)]
+    if missing or not isinstance(values.get("dataset_joints"), list):
+        lacking = ", ".join(missing or ["dataset_joints"])
+        raise AnnotationError(f"{path}: expected MPII's .mat file, found none of {lacking} in it")
+    joints = [short(joint).strip("'") for joint in values["dataset_joints"]]
     if joints != _JOINTS.split():
-        raise AnnotationError(f"{path}: expected the joints {_JOINTS}, found {' '.join(joints)}")
-    boxes, places, missed = (np.asarray(values[name], np.float64) for name in names[:3])
+        raise AnnotationError(f"{path}: expected the joints {_JOINTS}, found {' '.join(joints)[:200]}")
+    boxes, places, missed = (values[name].astype(np.float64) for name in names)
     count = boxes.shape[-1]
     if boxes.shape != (2, 2, count) or places.shape != (16, 2, count) or missed.shape != (16, count):
         raise AnnotationError(f"{path}: expected headboxes_src, pos_gt_src and jnt_missing of as many people each")
+    places = np.where(missed[:, None] == 0, places, 0)  # what is not labelled may stand there as NaN
+    if not all((np.abs(part) <= LARGEST).all() for part in (boxes, places, missed)):  # false for NaN
+        raise AnnotationError(f"{path}: expected finite numbers in it, found others")
     seen = np.concatenate([places, 1 - missed[:, None]], axis=1)  # (16, 3, N)
     return boxes.reshape(4, count).T, np.moveaxis(seen, -1, 0)
 

@@ -134,7 +134,6 @@ def evaluated(metrics: dict, annotations: dict, entries: list[dict], skeleton: s
 
 def test_mpii(shared: Path, tmp_path: Path, tiny: Callable[[str], str]) -> None:
     """Crops are the original's squares; the results are 1-based and come back as they were."""
-    pytest.importorskip("scipy")
     settings = sample(shared, "mpii")
     heads = shared / "reference/vitpose/golden/eval/mpii/mpii_gt_val.mat"
     metrics, results = evaluate(tmp_path / "out", model=tiny("mpii16"), heads=str(heads), **settings, worst=2)
