@@ -37,7 +37,9 @@ class Command(NamedTuple):
 
 COMMANDS: dict[str, Command] = {
     "infer": Command(
-        "find people in pictures and write their keypoints", "lite.config:InferConfig", "lite.engine.run:infer"
+        "find people in pictures and write their keypoints, labels or classes",
+        "lite.config:InferConfig",
+        "lite.engine.run:infer",
     ),
     "export": Command("turn a network into a proven artifact", "export.config:ExportConfig", "export.pipeline:export"),
     "eval": Command(

@@ -78,10 +78,11 @@ class DeviceConfig:
 
     Attributes:
         mode: precision of an eager network; auto takes the fastest that keeps accuracy (an artifact has its own).
-        backend: what runs an exported file of keypoints; auto takes the fastest that is installed and says which. Zoo
-            models and checkpoints run eagerly.
+        backend: what runs an exported file; auto takes the fastest that is installed and says which. Zoo models and
+            checkpoints run eagerly.
         device: auto, cpu, cuda, cuda:1, ...
-        batch_size: people in one forward pass at most; unset follows the network's size.
+        batch_size: people, or pictures of networks that take whole ones, in one forward pass at most; unset follows the
+            size of the network and its input.
         frame_batch: pictures handled together at most.
         threads: processor threads of the networks altogether; unset takes all cores.
         checkpoints: folder searched first for weights.
@@ -116,8 +117,8 @@ class DetectorConfig:
     """Who finds the people.
 
     Attributes:
-        detector: zoo name, checkpoint or artifact of a detector; unset takes the built-in one; none makes the whole
-            picture one box.
+        detector: zoo name, checkpoint or artifact of a detector; unset takes the built-in one where boxes are needed;
+            none makes the whole picture one box.
         det_config: mmdetection config (.py) that describes det_checkpoint; that of an RTMDet is read and never run, any
             other runs in the installed mmdetection, with trust.
         det_checkpoint: weights that go with det_config.

@@ -11,7 +11,7 @@ from lite.cli import COMMANDS, _load
 from lite.models.places import PLACES
 from lite.models.zoo import ZOO
 
-PAGES = ("differences.md", "mmdet.md", "models.md")
+PAGES = ("differences.md", "mmdet.md", "models.md", "results.md")
 
 
 def expanded(text: str) -> list[str]:
@@ -62,4 +62,4 @@ def test_flags_in_the_text_are_flags_of_some_command(root: Path, page: str) -> N
     flags = {word for code in re.findall(r"`([^`]+)`", text) for word in re.findall(r"--([a-z][a-z-]+)", code)}
     flags -= {"no-build-isolation", "flip"}  # pip's; the original's
     assert flags
-    assert {flag.replace("-", "_") for flag in flags} <= known | {"help"}
+    assert {flag.replace("-", "_") for flag in flags} <= known | {"help", "config"}
