@@ -3,12 +3,14 @@
 import json
 from dataclasses import replace
 
+import cv2
 import numpy as np
 import pytest
 import torch
 
 from lite.checkpoints import load_network
 from lite.errors import CheckpointError, ModelError
+from lite.graph import PixelGraph
 from lite.models.rtmdet import (
     ZOO_ROWS,
     RTMDet,
@@ -206,3 +208,14 @@ def test_a_canvas_of_our_own_files_is_checked_when_they_are_loaded(root):
     assert load_network(path, input_hw=(416, 256)).spec.input_hw == (416, 256)
     with pytest.raises(ModelError, match=r"multiples of 32, found \(330, 320\)"):
         load_network(path, input_hw=(330, 320))
+
+
+def test_canvases_are_normalised_as_the_original_did(golden, shared):
+    folder = shared / "reference/rtmdet/golden/preproc"
+    graph = PixelGraph(torch.nn.Identity(), None, load(golden, "nano").spec)
+    stored = sorted(folder.glob("*_tensor.npz"))
+    assert len(stored) == 2
+    for path in stored:
+        canvas = cv2.imread(str(path).replace("_tensor.npz", "_net.png"))[..., ::-1].copy()
+        found = graph.normalise(torch.from_numpy(canvas)[None])
+        torch.testing.assert_close(found, torch.from_numpy(np.load(path)["tensor"]), atol=2e-6, rtol=0)
