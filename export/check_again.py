@@ -43,6 +43,8 @@ def check_again(config: ExportConfig) -> int:
     spec = read_spec(path)
     choose_device(config.device)  # this and the next before anything that takes long
     choose_backend(path.suffix.lower(), config.backend, config.device)
+    flip_test = "with" if spec.flip_test else "without"
+    print(f"checking {path.name} as its description has it: {spec.format}, {spec.mode}, {flip_test} flip test")
     network = load_network(config.checkpoint, model=config.model, trust=config.trust)
     _check_same(spec, network.spec, path)
     if network.spec.source_sha256 != spec.source_sha256:

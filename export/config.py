@@ -38,7 +38,8 @@ class ExportConfig:
         batch_opt: TensorRT only; the batch the file is tuned for.
         check_images: picture, folder or list of pictures to check with, besides the ones that come along.
         calibration_images: int8 only; picture, folder or list of pictures to find the value ranges with.
-        calibration_crops: int8 only; crops to find the value ranges with.
+        calibration_crops: int8 only; crops to find the value ranges with; None takes 64 of up to 320 x 320 px, fewer of
+            larger ones, 8 of 1024 x 768 px.
         check_only: exported file to check again instead of writing one; format, mode and the like are the file's.
         overwrite: replace a file of the same name.
         trust: open checkpoints that can run code.
@@ -58,7 +59,7 @@ class ExportConfig:
     batch_opt: int = 8
     check_images: str | None = None
     calibration_images: str | None = None
-    calibration_crops: int = 64
+    calibration_crops: int | None = None
     check_only: str | None = None
     overwrite: bool = False
     trust: bool = False
@@ -84,7 +85,7 @@ class ExportConfig:
             raise ConfigError(f"batch_opt: expected 1 to batch_max ({self.batch_max}), found {self.batch_opt}")
         if self.threads is not None and not 1 <= self.threads <= MOST_THREADS:
             raise ConfigError(f"threads: expected 1 to {MOST_THREADS}, found {self.threads}")
-        if self.calibration_crops < 1:
+        if self.calibration_crops is not None and self.calibration_crops < 1:
             raise ConfigError(f"calibration_crops: expected at least 1, found {self.calibration_crops}")
         suffix = SUFFIXES[self.format]
         if self.output is not None and Path(self.output).suffix != suffix:

@@ -16,6 +16,8 @@ PICTURES = Path(lite.__file__).parent / "pictures"
 PEOPLE = {"astronaut.jpg": (0.02, 0.0, 0.92, 1.0), "grace_hopper.jpg": (0.0, 0.02, 1.0, 1.0)}
 
 TIMES = 4  # along each side
+# Pixels to calibrate int8 with: a crop of 1024 x 768 can take twenty seconds. Never fewer or more crops than these.
+CALIBRATION_PX, LEAST_CALIBRATION, MOST_CALIBRATION = 8 * 1024 * 768, 8, 64
 
 
 def check_crops(spec: ArtifactSpec, check_images: str | Path | None, count: int) -> np.ndarray:
@@ -38,6 +40,12 @@ def check_crops(spec: ArtifactSpec, check_images: str | Path | None, count: int)
         times = TIMES if len(made) % 3 == 2 else 1
         made.append(_canvas(frame, box, times, spec) if spec.task == "detect" else _crop(frame, box, spec))
     return np.stack(made)
+
+
+def calibration_crops(spec: ArtifactSpec) -> int:
+    """How many crops to find value ranges with, unless told: the fewer, the larger they are."""
+    height, width = spec.input_hw
+    return min(max(CALIBRATION_PX // (height * width), LEAST_CALIBRATION), MOST_CALIBRATION)
 
 
 def _person(frame: Frame) -> np.ndarray:

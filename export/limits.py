@@ -62,24 +62,32 @@ LIMITS: dict[str, dict[str, dict[str, float]]] = {
         "float32": {
             "probability_shift_max": 0.001,
             "first_loss_max": 0.001,
+            "sum_shift_max": 2e-5,
+            "logit_shift_max": 0.01,  # two unlikely classes exchanged are about 1
             "logit_shift_p95": 0.002,
             "logit_shift_p50": 0.001,
         },
         "float16": {
             "probability_shift_max": 0.01,
             "first_loss_max": 0.01,
+            "sum_shift_max": 2e-5,
+            "logit_shift_max": 0.15,
             "logit_shift_p95": 0.03,
             "logit_shift_p50": 0.01,
         },
         "bfloat16": {
-            "probability_shift_max": 0.08,
-            "first_loss_max": 0.08,
+            "probability_shift_max": 0.1,
+            "first_loss_max": 0.1,
+            "sum_shift_max": 2e-5,
+            "logit_shift_max": 0.8,
             "logit_shift_p95": 0.2,
             "logit_shift_p50": 0.08,
         },
         "int8": {
             "probability_shift_max": 0.3,
             "first_loss_max": 0.2,
+            "sum_shift_max": 2e-5,
+            "logit_shift_max": 3.0,
             "logit_shift_p95": 0.6,
             "logit_shift_p50": 0.25,
         },
@@ -92,6 +100,8 @@ LIMITS: dict[str, dict[str, dict[str, float]]] = {
             "tag_shift_p50": 0.001,
             "lost_max": 0.02,
             "decode_shift_p95_px": 0.05,
+            "decode_score_max": 0.001,
+            "decode_tag_p95": 0.001,
         },
         "float16": {
             "heatmap_shift_p95": 0.03,
@@ -100,6 +110,8 @@ LIMITS: dict[str, dict[str, dict[str, float]]] = {
             "tag_shift_p50": 0.01,
             "lost_max": 0.1,
             "decode_shift_p95_px": 0.05,
+            "decode_score_max": 0.001,
+            "decode_tag_p95": 0.001,
         },
         "bfloat16": {
             "heatmap_shift_p95": 0.2,
@@ -108,6 +120,8 @@ LIMITS: dict[str, dict[str, dict[str, float]]] = {
             "tag_shift_p50": 0.08,
             "lost_max": 0.35,
             "decode_shift_p95_px": 0.05,
+            "decode_score_max": 0.001,
+            "decode_tag_p95": 0.001,
         },
         "int8": {
             "heatmap_shift_p95": 0.6,
@@ -116,6 +130,8 @@ LIMITS: dict[str, dict[str, dict[str, float]]] = {
             "tag_shift_p50": 0.25,
             "lost_max": 0.6,
             "decode_shift_p95_px": 0.05,
+            "decode_score_max": 0.001,
+            "decode_tag_p95": 0.001,
         },
     },
 }

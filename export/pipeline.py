@@ -13,13 +13,14 @@ import torch
 import lite
 from export.check_again import check_again
 from export.config import SUFFIXES, ExportConfig
-from export.crops import check_crops
+from export.crops import calibration_crops, check_crops
 from export.gate import judge, prepare
 from export.place import check_place, move_in, workshop
 from export.written import Writer, Written
 from lite.artifact import ArtifactSpec, sha256_of, spec_path, write_spec
 from lite.backends import choose_backend
 from lite.backends.devices import choose_device
+from lite.backends.onnxruntime_backend import check_cpu_mode
 from lite.checkpoints import load_network
 from lite.errors import MissingExtraError
 from lite.trust import remember
@@ -102,7 +103,8 @@ def _check_ready(config: ExportConfig) -> None:
         if find_spec(library) is None:
             raise MissingExtraError(library, "onnx", f"export to {config.format}")
     choose_device(config.device)
-    choose_backend(SUFFIXES[config.format], config.backend, config.device)
+    if choose_backend(SUFFIXES[config.format], config.backend, config.device) == "onnxruntime":
+        check_cpu_mode(config.mode, "the file asked for")
 
 
 def _writer(format_name: str) -> Writer:
@@ -112,7 +114,8 @@ def _writer(format_name: str) -> Writer:
 
 def _calibration(spec: ArtifactSpec, config: ExportConfig) -> np.ndarray:
     """Crops to find value ranges with: the user's pictures, else those of the check."""
-    return check_crops(spec, config.calibration_images or config.check_images, config.calibration_crops)
+    count = config.calibration_crops or calibration_crops(spec)
+    return check_crops(spec, config.calibration_images or config.check_images, count)
 
 
 def _output(config: ExportConfig, spec: ArtifactSpec) -> Path:

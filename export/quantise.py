@@ -38,8 +38,6 @@ EXACT = (
     "network.backbone.stem",
     "network.backbone.stage1",
 )
-# Crop pixels to calibrate with at most: a 1024 x 768 crop can take ten seconds.
-MOST_PIXELS, LEAST_CROPS = 8 * 1024 * 768, 8
 SMALLEST = 1e-8  # scale of what is always 0
 
 
@@ -57,8 +55,6 @@ def quantise(model: "onnx_ir.Model", spec: ArtifactSpec, crops: np.ndarray) -> "
     nodes = heavy_nodes(model)
     if not nodes:
         raise ConfigError(f"mode: {spec.model} has no layer that could be int8; export it in another mode")
-    height, width = spec.input_hw
-    crops = crops[: max(LEAST_CROPS, MOST_PIXELS // (height * width))]
     scales = activation_scales(model, nodes, crops)
     activations: dict[str, onnx_ir.Value] = {}
     weights: dict[str, onnx_ir.Value] = {}

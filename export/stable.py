@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from lite.segment import YES_LOGIT
+
 # Largest change (root mean square over a map) that rounding in a mode may excuse, as a share of the largest range of
 # all maps of a crop. It is also what is assumed where no eager network computes in the mode. Measured in bfloat16:
 # 0.001 (pose17-small) to 0.0035 (a ViTPose-B); in float16 a tenth of that.
@@ -52,22 +54,27 @@ def stable_peaks(codec: Decoder, heatmaps: Tensor, rounded: Tensor | None, mode:
     return holds[0]
 
 
+def of_classes(logits: np.ndarray) -> np.ndarray:
+    """Logits (N, C, h, w) with a channel for every class: a network's single one is that of yes, and no is constant."""
+    return logits if logits.shape[1] > 1 else np.concatenate([np.full_like(logits, YES_LOGIT), logits], 1)
+
+
 def clear_labels(logits: np.ndarray, rounded: np.ndarray | None, mode: str) -> np.ndarray:
     """Where the likeliest class is ahead of the second by more than `AHEAD` times what rounding changes.
 
     Args:
-        logits: (N, C, h, w) float32, of the eager float32 network.
+        logits: (N, C, h, w) float32, of the eager float32 network; C from 1.
         rounded: the same of the eager network in the mode; None where there is none.
         mode: decides the bound.
 
     Returns:
         (N, h, w) bool.
     """
-    found = torch.from_numpy(logits)
+    found = torch.from_numpy(of_classes(logits))
     best = found.topk(2, dim=1).values
     noise = NOISE[mode] * (found.amax((1, 2, 3)) - found.amin((1, 2, 3)))  # (N,)
     if rounded is not None:
-        error = torch.nan_to_num(torch.from_numpy(rounded) - found, nan=0.0, posinf=0.0, neginf=0.0)
+        error = torch.nan_to_num(torch.from_numpy(of_classes(rounded)) - found, nan=0.0, posinf=0.0, neginf=0.0)
         noise = torch.minimum(noise, error.square().mean((1, 2, 3)).sqrt())
     return (best[:, 0] - best[:, 1] > AHEAD * noise[:, None, None]).numpy()
 

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from export.check import check, reference, with_rounding
 from export.config import SUFFIXES, ExportConfig
-from export.crops import check_crops
+from export.crops import calibration_crops, check_crops
 from export.pipeline import _describe, _writer
 from lite.artifact import write_spec
 from lite.backends import open_backend
@@ -149,7 +149,9 @@ def open_one(graph: PixelGraph, runs: str, batches: list[int], folder: Path, dev
         batch_opt=min(8, max(batches)),
     )
     path = folder / f"x{SUFFIXES[format_name]}"
-    written = _writer(format_name)(graph, path, config, lambda: check_crops(graph.spec, None, config.calibration_crops))
+    written = _writer(format_name)(
+        graph, path, config, lambda: check_crops(graph.spec, None, calibration_crops(graph.spec))
+    )
     write_spec(path, _describe(graph.spec, path, config, written))
     runtime = "onnxruntime-cuda" if (runs, device.type) == ("onnxruntime", "cuda") else "auto"
     return open_backend(path, backend=runtime, device=device.type, trust=written.native)

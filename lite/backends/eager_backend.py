@@ -92,7 +92,9 @@ def _merge_flip(spec: ArtifactSpec) -> nn.Module | None:
     from lite.skeletons import load_skeleton
 
     if spec.task == "segment" and spec.labels:
-        return FlipAverage(swapped_order(len(spec.labels), spec.label_swaps))
+        # One channel that says yes or no has two labels.
+        channels = next((one.shape[1] for one in spec.outputs if one.name == "logits"), len(spec.labels))
+        return FlipAverage(swapped_order(channels, spec.label_swaps if channels == len(spec.labels) else ()))
     if spec.skeleton is None:
         return None
     flip_indices = load_skeleton(spec.skeleton).flip_indices

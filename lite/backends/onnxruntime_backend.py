@@ -81,11 +81,8 @@ def open(
     spec = read_spec(path)
     check_request(spec, path, ("onnx",), mode, flip_test)
     target = _target(device, provider or "")
-    if target == "cpu" and spec.mode not in CPU_MODES:
-        raise ConfigError(
-            f"backend: ONNX Runtime computes {', '.join(CPU_MODES)} on the processor, {path.name} is {spec.mode}; "
-            "use backend openvino (pip install 'hpe-lite[cpu]'), or export the model in another mode"
-        )
+    if target == "cpu":
+        check_cpu_mode(spec.mode, path.name)
     try:
         import onnxruntime
     except ImportError:
@@ -110,6 +107,19 @@ def open(
     _check_provider(session, wanted, path)
     _check_session(session, spec, path)
     return OnnxRuntimeBackend(session, spec, target, kind)
+
+
+def check_cpu_mode(mode: str, name: str) -> None:
+    """Whether a file of this name and mode can run without a GPU.
+
+    Raises:
+        ConfigError: it cannot.
+    """
+    if mode not in CPU_MODES:
+        raise ConfigError(
+            f"backend: ONNX Runtime computes {', '.join(CPU_MODES)} on the processor, {name} is {mode}; "
+            "use backend openvino (pip install 'hpe-lite[cpu]'), or export the model in another mode"
+        )
 
 
 def providers(spec: ArtifactSpec, provider: str, device: str) -> list[tuple[str, dict[str, str]]]:

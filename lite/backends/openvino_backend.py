@@ -89,14 +89,19 @@ class OpenVINOBackend:
         del self._compile
 
     def _choose(self, threads: int, batch: int | None) -> "_Compiled":
-        """The model compiled for runs of so many threads each, and for this batch if that is worth it."""
+        """The model compiled for runs of so many threads each, and for this batch if that is worth it and possible."""
         with self._lock:
             fixed = sum(key[1] is not None for key in self._compiled)
             worth = batch is not None and self._spent[threads, batch] > self._compile_s and fixed < self._most_fixed
-            if (threads, batch) not in self._compiled and not worth:
+            at_once = max(1, self._threads // threads)
+            if worth and (threads, batch) not in self._compiled:
+                try:
+                    self._compiled[threads, batch] = self._compile(threads, at_once, batch)
+                except (RuntimeError, ValueError, MemoryError):  # out of memory, or a graph it cannot take so
+                    self._most_fixed = 0  # the model for any batch does it; nothing else is tried again
+            if (threads, batch) not in self._compiled:
                 batch = None
             if (threads, batch) not in self._compiled:
-                at_once = max(1, self._threads // threads)
                 self._compiled[threads, batch] = self._compile(threads, at_once, batch)
             return self._compiled[threads, batch]
 
