@@ -220,8 +220,11 @@ class ResultWriter:
                 write_overlay(Path(f"{stem}.jpg"), self._drawn(read.pixels, result))
             for name, picture in result.pictures.items():
                 write_picture(Path(f"{stem}.{name}.png"), picture)
-            if result.label_map is not None:
-                write_label_map(Path(f"{stem}{LABEL_MAP_SUFFIX}"), result.label_map, self.labels.palette)
+        label_file = Path(f"{stem}{LABEL_MAP_SUFFIX}")
+        if result.label_map is not None:
+            write_label_map(label_file, result.label_map, self.labels.palette)
+        elif self.labels is not None:
+            label_file.unlink(missing_ok=True)  # of an earlier run: it would pass for this one's
         self.records.write(Path(f"{stem}.json"), result.record)
 
     def _drawn(self, pixels: np.ndarray, result: Result) -> np.ndarray:
