@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from lite.errors import CheckpointError, ModelError
+from lite.errors import CheckpointError, ConfigError, ModelError, first_line
 from lite.models.find import find_zoo_weights, resolve_model
 from lite.models.rows import ZooRow
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 def split_command(config: "SplitConfig") -> int:
     """`hpe-lite split CHECKPOINT`: write the files and name them."""
-    for path in split(config.checkpoint, config.output, config.datasets or None, config.format, config.trust):
+    for path in split(config.checkpoint, config.output, config.wanted, config.format, config.trust):
         print(path)
     return 0
 
@@ -48,7 +48,10 @@ def split(
 
     Raises:
         CheckpointError: not a network for several data sets, or without one that is wanted.
+        ConfigError: the folder cannot be written.
     """
+    from safetensors import SafetensorError
+
     from lite.checkpoints import load_network, read_state_dict, save_network
     from lite.models.vitpose import match_vitpose
     from lite.models.vitpose_datasets import data_sets_in
@@ -77,7 +80,10 @@ def split(
         if network.spec.model == "vitpose-custom":
             network.spec = replace(network.spec, model=f"vitpose-custom-{name}")
         target = Path(output) / f"{path.stem}-{name}.{format}"
-        written.append(save_network(network, target) if format == "safetensors" else _save_pth(network, target))
+        try:
+            written.append(save_network(network, target) if format == "safetensors" else _save_pth(network, target))
+        except (OSError, SafetensorError, RuntimeError) as problem:  # what each writer makes of a full disk
+            raise ConfigError(f"output: {target} cannot be written ({first_line(problem)}); name another") from None
     return written
 
 

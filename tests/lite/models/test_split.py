@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from lite.checkpoints import load_network, read_state_dict
+from lite.cli import main
 from lite.errors import CheckpointError, ConfigError, ModelError
 from lite.models.split import split, split_command
 from lite.models.split_config import SplitConfig
@@ -94,3 +95,19 @@ def test_settings(tmp_path: Path) -> None:
     ):
         with pytest.raises(ConfigError, match=words):
             SplitConfig(**{"checkpoint": "x.pth", "output": str(tmp_path), **changes})
+
+
+@pytest.mark.parametrize(("words", "names"), [(["mpii16"], ["mpii16"]), (["mpii16", "aic14"], ["aic14", "mpii16"])])
+def test_as_it_is_typed(plus: Path, tmp_path: Path, words: list[str], names: list[str]) -> None:
+    assert main(["split", str(plus / "checkpoint.pth"), "--output", str(tmp_path), "--datasets", *words]) == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == [f"checkpoint-{name}.safetensors" for name in names]
+
+
+@pytest.mark.parametrize("format", ["safetensors", "pth"])
+def test_a_folder_that_cannot_be_made(
+    plus: Path, tmp_path: Path, format: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    words = ["--output", str(tmp_path / "file" / "inner"), "--format", format]
+    assert main(["split", str(plus / "checkpoint.pth"), *words]) == 2
+    assert "cannot be written" in capsys.readouterr().err
