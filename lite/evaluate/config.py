@@ -35,7 +35,7 @@ class EvalConfig(TaskConfig, DeviceConfig, DetectorConfig):
         output: folder for results.json and metrics.json.
         limit: only the first so many pictures; unset takes all.
         protocol: pictures that count: all, only annotated ones (someone is annotated), or only those with a prediction
-            (as HigherHRNet was published).
+            (as HigherHRNet's reimplementation was measured).
         person_score: box-times-keypoints (box score times the mean keypoint score), keypoints (the mean alone) or given
             (as the network gives it); auto takes given for networks without boxes, else the first.
         vis_thr: keypoints at or below this score do not count in that mean.
