@@ -14,7 +14,8 @@ from lite.config import BenchConfig, InferConfig
 from lite.engine.outputs import plan_outputs
 from lite.engine.pipeline import Pipeline
 from lite.engine.plan import Plan, make_plan, usable_cores
-from lite.engine.run import ResultWriter, Tally, network_threads, open_pipeline, quiet_opencv, run_pictures
+from lite.engine.result_writer import ResultWriter
+from lite.engine.run import Tally, network_threads, open_pipeline, quiet_opencv, run_pictures
 from lite.errors import InputError
 from lite.readers import Item, list_pictures, read_frame
 

@@ -138,8 +138,8 @@ FAULTS = {
     "crop": lambda patch, pose, person: patch.setattr("lite.engine.tasks.crop", _raise),
     "forward": lambda patch, pose, person: patch.setattr(pose, "run", _raise),
     "assemble": lambda patch, pose, person: patch.setattr("lite.engine.pipeline.to_records", _raise),
-    "draw": lambda patch, pose, person: patch.setattr(run, "draw", _raise),
-    "overlay": lambda patch, pose, person: patch.setattr(run, "write_overlay", _raise),
+    "draw": lambda patch, pose, person: patch.setattr("lite.engine.result_writer.draw", _raise),
+    "overlay": lambda patch, pose, person: patch.setattr("lite.engine.result_writer.write_overlay", _raise),
     "write": lambda patch, pose, person: patch.setattr("lite.writers.records.write_bytes", _raise_after_run_file),
 }
 
