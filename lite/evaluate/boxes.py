@@ -20,7 +20,7 @@ def truth_boxes(people: list[dict[str, Any]], size_hw: tuple[int, int], *, inclu
     Args:
         people: `KeypointTruth.people` of the picture.
         size_hw: of the picture, px.
-        inclusive: boxes end at their last pixel, one less wide and high.
+        inclusive: boxes end at their last pixel, one less wide and high, and people without an area are left out.
 
     Returns:
         (N, 4) float32 xyxy px.
@@ -36,6 +36,8 @@ def truth_boxes(people: list[dict[str, Any]], size_hw: tuple[int, int], *, inclu
             x, y, width, height = max(x, 0), max(y, 0), max(width - 1, 0), max(height - 1, 0)
         box = np.clip([x, y, x + width, y + height], 0, limit)
         triples = np.asarray(person["keypoints"], np.float64).reshape(-1, 3)
+        if inclusive and not person["area"] > 0:
+            continue
         judged = not person["iscrowd"] and person["num_keypoints"] > 0 and triples[:, :2].max(initial=0) > 0
         if judged and box[2] > box[0] and box[3] > box[1]:
             kept.append(box)

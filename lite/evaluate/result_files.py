@@ -64,6 +64,7 @@ def read_boxes(path: str | Path, category_id: int = 1) -> dict[int, tuple[np.nda
     if not isinstance(content, list):
         raise AnnotationError(f"{path}: expected a COCO detection file (a list of boxes), found another JSON")
     found: dict[int, list[list[float]]] = {}
+    others = {short(entry.get("category_id")) for entry in content if isinstance(entry, dict)} - {short(category_id)}
     for number, entry in enumerate(content):
         where = f"{path}: entry {number}"
         if not isinstance(entry, dict) or not isinstance(entry.get("image_id"), int):
@@ -75,6 +76,9 @@ def read_boxes(path: str | Path, category_id: int = 1) -> dict[int, tuple[np.nda
             raise AnnotationError(f"{where}: expected bbox (x, y, width, height) and a score, found {short(entry)}")
         x, y, width, height = box
         found.setdefault(entry["image_id"], []).append([x, y, x + width, y + height, entry["score"]])
+    if content and not found:
+        some = ", ".join(sorted(others))[:60]
+        raise AnnotationError(f"{path}: expected boxes of category {category_id}, the annotations' person, found {some}")
     rows = {image_id: np.array(boxes, np.float64) for image_id, boxes in found.items()}
     return {image_id: (row[:, :4].astype(np.float32), row[:, 4].astype(np.float32)) for image_id, row in rows.items()}
 

@@ -92,6 +92,12 @@ def one_data_set(state: Mapping[str, Tensor], wanted: str | int | None) -> tuple
         return plain, name
     check_axes(plain, {"keypoint_head.final_layer.weight": 4})
     keypoints = DATA_SETS[name].num_keypoints
+    if index and own_head and isinstance(wanted, str) and head.shape[0] == DATA_SETS[held[0]].num_keypoints:
+        # Files of transformers have every expert and one head, COCO's in all that are published.
+        raise CheckpointError(
+            f"expected a head for {name} in the file, found one that is taken to be for {held[0]}; if it is for "
+            f"{name}, choose the data set by its position, {index}"
+        )
     if held and head.shape[0] > keypoints and not own_head:
         for key in [key for key in plain if key.startswith("keypoint_head.final_layer.")]:
             plain[key] = plain[key][:keypoints] if plain[key].ndim else plain[key]

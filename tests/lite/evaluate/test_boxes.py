@@ -51,6 +51,13 @@ def test_inclusive_boxes_as_vitpose_elsewhere(shared: Path, case: str) -> None:
     expect_vitpose_boxes(shared / "reference/vitpose/golden/eval" / case)
 
 
+@pytest.mark.parametrize(("inclusive", "count"), [(False, 1), (True, 0)])
+def test_people_without_an_area(inclusive: bool, count: int) -> None:
+    """ViTPose leaves them out."""
+    person = {"bbox": [1, 2, 30, 40], "area": 0, "iscrowd": 0, "num_keypoints": 1, "keypoints": [5, 6, 2]}
+    assert len(truth_boxes([person], (64, 64), inclusive=inclusive)) == count
+
+
 def expect_vitpose_boxes(folder: Path) -> None:
     _, _, truth = open_truth(folder / "annotations.json")
     rows = json.loads((folder / "expected.json").read_text())["test_mode_db"]

@@ -150,7 +150,14 @@ def test_read_boxes(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "broken", [{}, [3], [{"image_id": 3, "bbox": [1, 2, 3], "score": 1}], [{"image_id": 3, "bbox": [1, 2, 3, 4]}]]
+    "broken",
+    [
+        {},
+        [3],
+        [{"image_id": 3, "bbox": [1, 2, 3], "score": 1}],
+        [{"image_id": 3, "bbox": [1, 2, 3, 4]}],
+        [{"image_id": 3, "category_id": 2, "bbox": [1, 2, 3, 4], "score": 1}],  # of nobody
+    ],
 )
 def test_broken_boxes(tmp_path: Path, broken: Any) -> None:
     with pytest.raises(AnnotationError, match="expected"):

@@ -213,3 +213,13 @@ def test_a_published_size_is_recognised(row: str, experts: int, input_hw: tuple[
     assert [(n, v.shape) for n, v in network.state_dict().items()] == [
         (n, v.shape) for n, v in wanted.state_dict().items()
     ]
+
+
+def test_the_only_head_is_not_taken_for_another_data_sets(golden: Path) -> None:
+    """Files of transformers have all experts and one head; COCO's fits the animals in shape."""
+    state, _ = read_state_dict(golden / "vitpose/multi/vitpose_plus_6/checkpoint.pth")
+    state = {name: tensor for name, tensor in state.items() if not name.startswith("associate_keypoint_heads.")}
+    with pytest.raises(CheckpointError, match="by its position, 3"):
+        one_data_set(state, "ap10k17")
+    assert one_data_set(state, 3)[1] == "ap10k17"
+    assert one_data_set(state, "coco17")[1] == "coco17"
