@@ -78,7 +78,7 @@ def read_boxes(path: str | Path, category_id: int = 1) -> dict[int, tuple[np.nda
         found.setdefault(entry["image_id"], []).append([x, y, x + width, y + height, entry["score"]])
     if content and not found:
         some = ", ".join(sorted(others))[:60]
-        raise AnnotationError(f"{path}: expected boxes of category {category_id}, the annotations' person, found {some}")
+        raise AnnotationError(f"{path}: expected boxes of the person's category {category_id}, found {some}")
     rows = {image_id: np.array(boxes, np.float64) for image_id, boxes in found.items()}
     return {image_id: (row[:, :4].astype(np.float32), row[:, 4].astype(np.float32)) for image_id, row in rows.items()}
 
