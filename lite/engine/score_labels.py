@@ -8,10 +8,11 @@ from lite.datasets.label_map_pairs import LabelledPicture, read_pairs
 from lite.engine.pipeline import Pipeline
 from lite.engine.predict import read_batches, refuse_unreadable
 from lite.engine.progress import progress
-from lite.errors import ConfigError
+from lite.errors import AnnotationError, ConfigError
 from lite.evaluate.config import EvalConfig
 from lite.evaluate.report import Scored, Table
 from lite.evaluate.segmentation import Confusion
+from lite.structures import Result
 from lite.writers.records import describe_model
 
 
@@ -35,27 +36,41 @@ def score_labels(config: EvalConfig, pipeline: Pipeline) -> Scored:
         for frames, numbers, unread in read_batches(images, store, config.frame_batch):
             failures |= unread
             for number, result in zip(numbers, pipeline.results(frames) if frames else ()):
-                pair = pairs[number]
-                if result.label_map is None:
-                    failures[pair.name] = result.record.error or "the network gave no label map"
-                else:
-                    counted.add(result.label_map, pair.read_labels(), pair.name)
+                if problem := _count(counted, pairs[number], result):
+                    failures[pairs[number].name] = problem
             advance(len(numbers) + len(unread))
     refuse_unreadable(failures, len(pairs))
     scores = counted.scores()
+    unknown = int(counted.counts[len(names)].sum())
     metrics = {
         "pictures": len(pairs),
         "failures": failures,
         "labels": scores.summary(),
         "classes": scores.table(names),
+        "pixels_of_unknown_label": unknown,
         "model": {"segment": describe_model(spec)},
     }
     rows = {row["name"]: [_percent(row["IoU"]), _percent(row["Acc"])] for row in metrics["classes"]}
     below = [", ".join(f"{name} {_percent(value)}" for name, value in metrics["labels"].items())]
+    if unknown:
+        below.append(
+            f"{unknown} pixels are annotated with labels from {len(names)} on, which the network does not have"
+        )
     return Scored(
         metrics=metrics,
         tables=[Table(columns=["IoU", "Acc"], rows=rows, above=[f"{len(pairs)} pictures"], below=below)],
     )
+
+
+def _count(counted: Confusion, pair: LabelledPicture, result: Result) -> str | None:
+    """Count one picture; why it cannot be counted, if so."""
+    if result.label_map is None:
+        return result.record.error or "the network gave no label map"
+    try:
+        counted.add(result.label_map, pair.read_labels(), pair.name)
+    except AnnotationError as problem:
+        return str(problem)
+    return None
 
 
 def _pairs(config: EvalConfig) -> list[LabelledPicture]:

@@ -91,9 +91,19 @@ def test_maps_beside_pictures(folder: Path) -> None:
 def test_pictures_that_cannot_be_used(folder: Path) -> None:
     (folder / "images/b.png").write_bytes(b"no picture")
     write(folder, "c", np.full((4, 4), 25, np.uint8), np.zeros((4, 4), np.uint8))
+    write(folder, "d", np.zeros((4, 4), np.uint8), np.zeros((5, 4), np.uint8))
+    write(folder, "e", np.zeros((4, 4), np.uint8), np.zeros((4, 4), np.uint8))
+    (folder / "labels/e.png").write_bytes(b"no label map")
     metrics = evaluate(folder, status=1)
-    assert set(metrics["failures"]) == {"b.png", "c.png"}
+    assert set(metrics["failures"]) == {"b.png", "c.png", "d.png", "e.png"}
     assert metrics["labels"]["aAcc"] == 87.5
+
+
+def test_label_maps_of_other_classes(folder: Path, capsys: pytest.CaptureFixture) -> None:
+    assert evaluate(folder)["pixels_of_unknown_label"] == 0
+    write(folder, "c", np.zeros((4, 4), np.uint8), np.full((4, 4), 3, np.uint8))
+    assert evaluate(folder, quiet=False)["pixels_of_unknown_label"] == 16
+    assert "16 pixels are annotated with labels from 3 on" in capsys.readouterr().out
 
 
 def test_refused(folder: Path) -> None:
