@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -133,3 +134,41 @@ def test_settings_of_tasks_reach_them(monkeypatch, config):
     wanted = {"det_thr": 0.25, "tag_thr": 2.0, "person_thr": 0.125, "refine": False, "keep": "first"}
     wanted |= {"rounded": False, "merge_equal_tags": True, "max_people": 5}
     assert other.grouping == run.Grouping(**wanted) and (other.resize, other.top) == ("twice", 3)
+
+
+class Fault(Exception):
+    pass
+
+
+def _raise(*_, **__):
+    raise Fault
+
+
+@pytest.mark.parametrize(
+    ("task", "place"),
+    [
+        ("segment", "lite.engine.tasks.stretch_frames"),
+        ("segment", "lite.engine.tasks.frame_segments"),
+        ("segment", "lite.engine.pipeline.merge_labels"),
+        ("segment", "lite.engine.result_writer.draw_labels"),
+        ("segment", "lite.engine.result_writer.write_label_map"),
+        ("classify", "lite.engine.tasks.fit_classified"),
+        ("classify", "lite.engine.tasks.assemble_classes"),
+        ("pose-bottom-up", "lite.engine.tasks.fit_frames"),
+        ("pose-bottom-up", "lite.engine.tasks.forward"),
+        ("pose-bottom-up", "lite.engine.tasks.assemble_people"),
+        ("pose-bottom-up", "lite.engine.pipeline.map_pictures"),
+        ("pose-bottom-up", "lite.engine.result_writer.write_picture"),
+    ],
+)
+def test_a_fault_of_the_program_ends_the_run(infer, photos, fake, monkeypatch, tmp_path, task, place):
+    photos(*[100] * 30)
+    monkeypatch.setattr(place, _raise)
+    network = fake(task)
+    draw = "heatmaps,tags" if task == "pose-bottom-up" else "labels,classes"
+    started = time.perf_counter()
+    with pytest.raises(Fault):
+        infer(network, draw=draw, frame_batch=2)
+    assert time.perf_counter() - started < 3 and network.closed
+    assert not list((tmp_path / "out").rglob("*.part"))
+    assert not json.loads((tmp_path / "out" / "run.json").read_text())["finished"]
