@@ -155,14 +155,6 @@ def vitpose_from_state_dict(
     for name in ("backbone.pos_embed", "backbone.patch_embed.proj.weight", "backbone.blocks.0.mlp.fc1.weight"):
         if name not in state:
             raise CheckpointError(f"expected a ViTPose network, found no tensor {name}; the file is not complete")
-    check_axes(
-        state,
-        {
-            "backbone.patch_embed.proj.weight": 4,
-            "backbone.blocks.0.mlp.fc1.weight": 2,
-            "keypoint_head.final_layer.weight": 4,
-        },
-    )
     sizes, state = _read_trunk(state, meta, input_hw)
     input_hw = tuple(input_hw or (PATCH * sizes.grid_hw[0], PATCH * sizes.grid_hw[1]))
     if not any(name.startswith("keypoint_head.") for name in state):
@@ -217,6 +209,8 @@ def _read_trunk(
     state: dict[str, Tensor], meta: Mapping[str, Any], input_hw: tuple[int, int] | None
 ) -> tuple[TrunkSizes, dict[str, Tensor]]:
     """Sizes from the tensors, and the tensors with positions (class row first) for the wanted grid."""
+    axes = {"backbone.patch_embed.proj.weight": 4, "backbone.blocks.0.mlp.fc1.weight": 2}
+    check_axes(state, axes | {"keypoint_head.final_layer.weight": 4})
     width = state["backbone.patch_embed.proj.weight"].shape[0]
     target_hw = input_grid(input_hw, PATCH_PADDING) if input_hw else None
     said = meta.get("hpe_lite_hints", {})
