@@ -87,7 +87,7 @@ def _last_layers(network: nn.Module) -> Iterable:
     elif task == "classify":
 
         def widen(layer: nn.Linear, args: tuple[Tensor], output: Tensor) -> None:
-            factor = 3.0 / output.std(1).mean()
+            factor = 2.0 / output.std(1).mean()
             layer.weight.mul_(factor)
             layer.bias.mul_(factor)
 

@@ -92,7 +92,7 @@ def shrunk_spec(spec: ArtifactSpec) -> ArtifactSpec:
 
 def small_hrnet(monkeypatch: pytest.MonkeyPatch) -> None:
     """HRNets built from here on have few modules, of one unit a branch; all paths between branches are there."""
-    monkeypatch.setattr(hrnet, "MODULES", (1, 1, 1, 2))
+    monkeypatch.setattr(hrnet, "MODULES", (1, 1, 1, 1))
     monkeypatch.setattr(hrnet, "UNITS", 1)
     monkeypatch.setattr(higher_hrnet, "UNITS", 1)
     monkeypatch.setattr(hrnet, "HEAD", (16, 32, 64, 64))

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
-from export.crops import check_crops
+from export.crops import calibration_crops, check_crops
 from lite.artifact import ArtifactSpec, CropRule, LetterboxRule
 from lite.errors import InputError
 
@@ -22,6 +22,13 @@ def test_real_different_and_repeatable(spec: ArtifactSpec) -> None:
     assert len({crop.tobytes() for crop in crops}) == 5
     assert crops.std(axis=(1, 2, 3)).min() > 20
     np.testing.assert_array_equal(crops, check_crops(spec, None, 5))
+
+
+@pytest.mark.parametrize(
+    ("input_hw", "count"), [((256, 192), 64), ((512, 512), 24), ((1024, 768), 8), ((2048, 2048), 8), ((64, 48), 64)]
+)
+def test_the_larger_the_fewer_to_calibrate_with(input_hw: tuple[int, int], count: int) -> None:
+    assert calibration_crops(replace(POSE, input_hw=input_hw)) == count
 
 
 def test_the_users_pictures_come_first(tmp_path: Path) -> None:

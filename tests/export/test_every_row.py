@@ -4,20 +4,13 @@ Rows whose graphs differ in size alone run once; a row that fits none of them fa
 """
 
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
-from torch import nn
 
-from export import pipeline
-from export.config import SUFFIXES, ExportConfig
-from export.pipeline import export
-from lite.artifact import read_spec
 from lite.graph import FLIPPED
 from lite.models.zoo import ZOO
-from lite.network import OUTPUTS, any_size
-from tests.export.lively import enliven
-from tests.export.small_rows import Small, shrink
+from lite.network import OUTPUTS
+from tests.export.small_rows import shrink
 
 pytest.importorskip("onnxscript")
 pytest.importorskip("onnxruntime")
@@ -54,13 +47,14 @@ ONE_OF_EACH_TASK = (
     "vitpose-s-coco17",
 )
 FLIPPED_ELSEWHERE = ("pose17-small",)  # with its own weights, and slow to trace twice
-Attempt = Callable[..., dict]
+ExportSmall = Callable[..., dict]
 
 
 def test_every_row_is_of_a_kind_that_is_exported_here() -> None:
-    kinds = {shrink(ZOO[name]).key: name for name in KINDS}
+    keys = {name: shrink(row).key for name, row in ZOO.items()}
+    kinds = {keys[name] for name in KINDS}
     assert len(kinds) == len(KINDS), "two of them are alike, and one is enough"
-    assert [name for name, row in ZOO.items() if shrink(row).key not in kinds] == [], "no row of KINDS is like these"
+    assert [name for name, key in keys.items() if key not in kinds] == [], "no row of KINDS is like these"
     assert {ZOO[name].task for name in ONE_OF_EACH_TASK} == {row.task for row in ZOO.values()} == set(OUTPUTS)
 
 
@@ -74,46 +68,21 @@ def test_small_rows_differ_where_graphs_do() -> None:
     assert key("rtmdet-s-coco80") != key("rtmdet-m-coco80")  # distances are exponential
 
 
-@pytest.fixture
-def attempt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Attempt:
-    """`attempt(name, format=...)`: the check's report of the small row's file; every failed check is an error."""
-
-    def attempt(name: str, **values: object) -> dict:
-        small = shrink(ZOO[name])
-        monkeypatch.setattr(pipeline, "load_network", lambda *args, **kwargs: lively(small, monkeypatch))
-        suffix = SUFFIXES[str(values["format"])]
-        output = tmp_path / f"{values['format']}{suffix}"
-        assert export(ExportConfig(model=name, output=str(output), batch_max=3, **values)) == 0
-        spec = read_spec(output)
-        kept = ("task", "crop", "frame", "letterbox", "skeleton", "labels", "label_swaps", "color_order")
-        assert all(getattr(spec, field) == getattr(small.spec, field) for field in kept)
-        assert spec.codec == small.spec.codec and spec.flip_test == values.get("flip_test", False)
-        assert spec.check["passed"] and spec.check["compared"] > 0
-        assert len(spec.check["sizes"]) == (2 if any_size(spec) else 1)
-        return spec.check
-
-    return attempt
-
-
-def lively(small: Small, monkeypatch: pytest.MonkeyPatch) -> nn.Module:
-    return enliven(small.build(monkeypatch))
-
-
 @pytest.mark.parametrize("name", KINDS)
-def test_pt2_and_onnx_give_what_the_network_gives(attempt: Attempt, name: str) -> None:
+def test_pt2_and_onnx_give_what_the_network_gives(export_small: ExportSmall, name: str) -> None:
     """The program with the flip test, where a task has one, and the ONNX file without."""
-    attempt(name, format="pt2", flip_test=ZOO[name].task in FLIPPED and name not in FLIPPED_ELSEWHERE)
-    attempt(name, format="onnx", backend="onnxruntime")
+    export_small(name, format="pt2", flip_test=ZOO[name].task in FLIPPED and name not in FLIPPED_ELSEWHERE)
+    export_small(name, format="onnx", backend="onnxruntime")
 
 
 @pytest.mark.parametrize("mode", ["float16", "bfloat16"])
 @pytest.mark.parametrize("name", [name for name in ONE_OF_EACH_TASK if ZOO[name].task != "detect"])
-def test_reduced_modes(attempt: Attempt, name: str, mode: str) -> None:
+def test_reduced_modes(export_small: ExportSmall, name: str, mode: str) -> None:
     """Of detectors, the one with weights of its own: made-up ones with as many layers round wildly."""
-    assert attempt(name, format="pt2", mode=mode)["rounding"]
+    assert export_small(name, format="pt2", mode=mode)["rounding"]
 
 
 @pytest.mark.parametrize("name", ONE_OF_EACH_TASK)
-def test_openvino(attempt: Attempt, name: str) -> None:
+def test_openvino(export_small: ExportSmall, name: str) -> None:
     pytest.importorskip("openvino")
-    attempt(name, format="openvino")
+    export_small(name, format="openvino")

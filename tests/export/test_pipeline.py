@@ -124,6 +124,26 @@ def test_a_device_that_is_not_there_is_named_before_the_long_work(
         export(ExportConfig(checkpoint=str(tiny), device=device, output=str(tmp_path / "x.pt2")))
 
 
+@pytest.mark.parametrize("backend", ["auto", "onnxruntime"])
+def test_a_mode_the_runtime_lacks_is_named_before_the_long_work(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, backend: str
+) -> None:
+    """ONNX Runtime alone is installed, or asked for."""
+    if backend == "auto":
+        monkeypatch.setattr("lite.backends._installed", lambda name: name != "openvino")
+    monkeypatch.setattr(pipeline, "load_network", lambda *args, **kwargs: pytest.fail("loaded"))
+    output = str(tmp_path / "x.onnx")
+    config = ExportConfig(checkpoint=str(tiny), format="onnx", mode="bfloat16", output=output, backend=backend)
+    with pytest.raises(ConfigError, match=r"ONNX Runtime computes .* is bfloat16; use backend openvino"):
+        export(config)
+
+
+@pytest.mark.parametrize(("asked", "count"), [(None, 64), (5, 5)])
+def test_crops_to_calibrate_with(tiny: Path, asked: int | None, count: int) -> None:
+    config = ExportConfig(checkpoint=str(tiny), format="onnx", mode="int8", calibration_crops=asked)
+    assert len(pipeline._calibration(load_network(tiny).spec, config)) == count
+
+
 def test_trust_in_a_checkpoint_is_no_trust_in_the_file(
     tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -167,6 +187,7 @@ def test_check_only(exported: Path, tiny: Path, tmp_path: Path, capsys: pytest.C
     assert again(exported, checkpoint=str(tiny)) == 0
     out = capsys.readouterr().out
     assert "shift_max_px" in out and "passed" in out and "note" not in out
+    assert "checking tiny.pt2 as its description has it: pt2, float32, without flip test" in out
     other = load_network(tiny)
     other.requires_grad_(False).head.final_layer.weight.mul_(1.05)
     assert again(exported, checkpoint=str(save_network(other, tmp_path / "other.safetensors"))) == 1

@@ -224,6 +224,34 @@ def test_a_batch_size_in_use_is_compiled_for(udp: Path, monkeypatch: pytest.Monk
     assert sorted(batch for _, batch in backend._compiled if batch is not None) == [3, 8]
 
 
+def test_a_batch_size_that_cannot_be_compiled_for_is_run_as_any_other(
+    udp: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backend = open_backend(udp)
+    pixels, compile_, tried = pixels_of("udp", 4), backend._compile, []
+    before = backend.run(pixels)
+
+    def failing(threads: int, at_once: int, batch: int | None) -> object:
+        tried.append(batch)
+        if batch is not None:
+            raise RuntimeError("no memory")
+        return compile_(threads, at_once, batch)
+
+    monkeypatch.setattr(backend, "_compile", failing)
+    monkeypatch.setattr(backend, "_compile_s", 0.0)
+    for _ in range(3):
+        np.testing.assert_allclose(backend.run(pixels)["scores"], before["scores"], atol=1e-4)
+    backend.run(pixels[:2])
+    assert tried == [4], "once is enough"
+    threads = torch.get_num_threads()
+    torch.set_num_threads(threads + 1)  # for which there is no model yet
+    try:
+        backend.run(pixels)
+    finally:
+        torch.set_num_threads(threads)
+    assert tried == [4, None]
+
+
 @pytest.mark.parametrize(
     ("shape", "dtype", "says"),
     [
