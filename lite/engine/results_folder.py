@@ -9,6 +9,7 @@ from lite.engine.predict import Predictions
 from lite.errors import AnnotationError
 from lite.evaluate.boxes import Boxes
 from lite.evaluate.coco_files import KeypointTruth
+from lite.evaluate.json_values import LARGEST
 from lite.geometry import box_to_center_scale
 from lite.writers.records import Results, load_results
 
@@ -38,6 +39,11 @@ def read_predictions(folder: Path, truth: KeypointTruth) -> Predictions:
                     f"for {image['file_name']}; name the right --skeleton"
                 )
             boxes = _boxes(result)
+            if not all(
+                (np.abs(values) <= LARGEST).all() for values in (result.keypoints, result.keypoint_scores, *boxes)
+            ):  # false for NaN
+                predictions.failures[image["file_name"]] = "its result has keypoints or boxes that are not finite"
+                continue
             _, scales = box_to_center_scale(boxes[0], USUAL_PADDING, USUAL_INPUT_HW)
             predictions.add(image["id"], result.keypoints, result.keypoint_scores, boxes, scales)
     if truth.images and len(predictions.missing) == len(truth.images):

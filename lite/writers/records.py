@@ -166,19 +166,19 @@ def _results(path: Path, value: Any) -> Results:
     people = value.get("instance_info") if isinstance(value, dict) else None
     if not isinstance(people, list):
         raise AnnotationError(f"{path}: expected an object with instance_info, a list of people; found none")
-    meta = value.get("meta_info") or {}
-    size = value.get("image_size") or {}
-    names = tuple((meta.get("keypoint_id2name") or {}).values())
+    meta, size = (_object(value.get(name)) for name in ("meta_info", "image_size"))
+    names = tuple(_object(meta.get("keypoint_id2name")).values())
     p, k = len(people), meta.get("num_keypoints", len(names))
     try:
         pointless = all("keypoints" not in person and "bbox" in person for person in people)
         k = k if not people else 0 if pointless else len(people[0]["keypoints"])
         points = ([], []) if pointless else [[person[key] for person in people] for key in KEYPOINT_KEYS]
-        keypoints = np.array(points[0], np.float32).reshape(p, k, 2)
-        point_scores = np.array(points[1], np.float32).reshape(p, k)
         nowhere = [[float("nan")] * 4]
-        boxes = np.array([person.get("bbox", nowhere) for person in people], np.float32).reshape(p, 4)
-        scores = np.array([person.get("bbox_score", float("nan")) for person in people], np.float32).reshape(p)
+        with np.errstate(over="raise"):
+            keypoints = np.array(points[0], np.float32).reshape(p, k, 2)
+            point_scores = np.array(points[1], np.float32).reshape(p, k)
+            boxes = np.array([person.get("bbox", nowhere) for person in people], np.float32).reshape(p, 4)
+            scores = np.array([person.get("bbox_score", float("nan")) for person in people], np.float32).reshape(p)
         classes = value.get("classes")
         found = {
             "areas": None if value.get("areas") is None else dict(value["areas"]),
@@ -186,24 +186,29 @@ def _results(path: Path, value: Any) -> Results:
             "classes": None if classes is None else tuple(dict(one) for one in classes),
             "label_names": tuple(meta.get("label_names", ())),
         }
-    except (KeyError, TypeError, ValueError) as problem:
+    except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError) as problem:
         raise AnnotationError(
             f"{path}: expected the same number of keypoints [x, y] and keypoint_scores for every person, "
             f"found something else ({problem})"
         ) from None
     label_map = path.with_suffix(LABEL_MAP_SUFFIX)
     return Results(
-        source=value.get("source", path.name),
+        source=value["source"] if isinstance(value.get("source"), str) else path.name,
         keypoints=keypoints,
         keypoint_scores=point_scores,
         boxes=boxes,
         scores=scores,
-        size_hw=(size["height"], size["width"]) if size.get("height") else None,
+        size_hw=(size["height"], size["width"]) if size.get("height") and "width" in size else None,
         error=value.get("error"),
         keypoint_names=names,
         label_map=label_map if found["label_names"] and label_map.is_file() else None,
         **found,
     )
+
+
+def _object(value: Any) -> dict[str, Any]:
+    """An object of JSON; nothing in it where a file of others has something else there."""
+    return value if isinstance(value, dict) else {}
 
 
 def write_run(path: Path, values: dict[str, Any]) -> None:
@@ -223,4 +228,4 @@ def _plain(value: Any) -> Any:
 
 def _natural(path: Path) -> list[tuple[int, int, str]]:
     parts = re.split(r"([0-9]+)", path.as_posix())
-    return [(0, int(part), "") if part.isdigit() else (1, 0, part.lower()) for part in parts if part]
+    return [(0, int(part), "") if part.isdecimal() else (1, 0, part.lower()) for part in parts if part]

@@ -1,5 +1,6 @@
 """Annotation, result and detection files with absurd values: a sentence or numbers that can be reckoned with."""
 
+import contextlib
 import copy
 import json
 import os
@@ -14,6 +15,7 @@ import pytest
 from lite.datasets.coco import labelled_people, read_coco
 from lite.datasets.image_folders import read_image_folders
 from lite.datasets.image_store import ImageStore
+from lite.engine.results_folder import read_predictions
 from lite.errors import AnnotationError, InputError
 from lite.evaluate.boxes import truth_boxes
 from lite.evaluate.coco_files import read_truth
@@ -112,6 +114,24 @@ def test_odd_values_anywhere(tmp_path: Path, content: Any, read: Callable[[Path]
                 refused += 1
                 assert "\n" not in str(problem) and len(str(problem)) < 400
     assert refused > 30
+
+
+def test_odd_values_in_results_of_infer(tmp_path: Path) -> None:
+    """What is not finite is one picture's failure."""
+    person = {"keypoints": [[1.0, 2.0]] * 17, "keypoint_scores": [0.5] * 17, "bbox": [[1, 2, 3, 4]], "bbox_score": 0.5}
+    meta = {"num_keypoints": 17, "keypoint_id2name": {"0": "nose"}}
+    value = {"source": "a.jpg", "image_size": {"height": 48, "width": 64}, "meta_info": meta, "instance_info": [person]}
+    (tmp_path / "truth.json").write_text(json.dumps(TRUTH))
+    truth = read_truth(tmp_path / "truth.json", 17)
+    folder = tmp_path / "results"
+    folder.mkdir()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for text in spoilt(value):
+            (folder / "a.json").write_text(text)
+            with contextlib.suppress(AnnotationError):
+                people = read_predictions(folder, truth).people
+                assert all(np.isfinite(person.keypoints).all() for person in people)
 
 
 @pytest.mark.parametrize("text", ["[" * 100_000, '{"images": 1' + "0" * 5000 + "}", "\xff\xfe", ""])
