@@ -68,8 +68,8 @@ LIMITS: dict[str, dict[str, dict[str, float]]] = {
             "logit_shift_p50": 0.001,
         },
         "float16": {
-            "probability_shift_max": 0.01,
-            "first_loss_max": 0.01,
+            "probability_shift_max": 0.015,
+            "first_loss_max": 0.015,
             "sum_shift_max": 2e-5,
             "logit_shift_max": 0.15,
             "logit_shift_p95": 0.03,

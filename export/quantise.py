@@ -102,17 +102,27 @@ def activation_scales(model: "onnx_ir.Model", nodes: "list[onnx_ir.Node]", crops
     probes = []
     for value in values:
         size = onnx_ir.node("Abs", [value])
-        probes += [size, onnx_ir.node("ReduceMax", size.outputs, {"keepdims": 0})]
+        pair = [size, onnx_ir.node("ReduceMax", size.outputs, {"keepdims": 0})]
+        producer = value.producer()
+        if producer is None:
+            model.graph.insert_before(model.graph[0], pair)
+        else:
+            model.graph.insert_after(producer, pair)
+        probes += pair
     outputs = [probe.outputs[0] for probe in probes[1::2]]
     for number, output in enumerate(outputs):
         output.name, output.shape = f"largest_{number}", onnx_ir.Shape(())
         output.type = onnx_ir.TensorType(onnx_ir.DataType.FLOAT)
-    model.graph.extend(probes)
     model.graph.outputs.extend(outputs)
     with tempfile.TemporaryDirectory(prefix="hpe-lite-") as folder:
         write_onnx(model, Path(folder) / "probed.onnx")
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
+        # One node after the other as they stand, so that a tensor is measured when it is made and then let go; in the
+        # runtime's own order all of them would be kept to the end.
+        options.execution_order = onnxruntime.ExecutionOrder.PRIORITY_BASED
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+        options.enable_mem_pattern = False
         session = onnxruntime.InferenceSession(f"{folder}/probed.onnx", options, ["CPUExecutionProvider"])
         names = [output.name for output in outputs]
         largest = np.mean([session.run(names, {"pixels": crop[None]}) for crop in crops], axis=0)

@@ -150,7 +150,7 @@ RULES: dict[type, tuple[Callable[[nn.Module], dict], Callable[[nn.Module, dict],
     ),
     HigherHRNet: (
         lambda network: {"channels": network.num_keypoints, "higher": len(network.deconv_layers) > 0},
-        lambda _, s: HigherHRNet(16, s["channels"], s["higher"]),
+        lambda _, s: HigherHRNet(24, s["channels"], s["higher"]),
     ),
     ClassificationHRNet: (
         lambda network: {"channels": network.classification_head.classifier.out_features},

@@ -1,5 +1,7 @@
 """int8 graphs: where the 8-bit values stand, how they are scaled, and that the poses hold."""
 
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -118,6 +120,47 @@ def test_scales_are_the_mean_of_each_crops_largest(mixed: bytes, crops: np.ndarr
 def test_a_network_without_heavy_layers(crops: np.ndarray) -> None:
     with pytest.raises(ConfigError, match="no layer that could be int8"):
         quantise(onnx_model(mixed_graph(heavy=False), 8), SPEC, crops)
+
+
+MEMORY = """
+import resource
+import numpy as np, torch
+from dataclasses import replace
+from torch import nn
+from export.quantise import activation_scales, heavy_nodes
+from export.to_onnx import onnx_model
+from lite.artifact import ArtifactSpec
+from lite.codecs import build_codec
+from lite.graph import PixelGraph, describe
+
+class Chain(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Conv2d(3 if i == 0 else 16, 16, 3, 1, 1) for i in range(20))
+
+    def forward(self, x):
+        for layer in self.layers:
+            x = layer(x).relu()
+        return {"logits": x[:, :, ::8, ::8]}
+
+spec = ArtifactSpec(task="segment", model="x", input_hw=(512, 512), mean=(0.0,) * 3, std=(1.0,) * 3,
+                    codec={"name": "logits"}, mode="int8")
+graph = PixelGraph(Chain().requires_grad_(False), build_codec(spec.codec), spec).eval()
+graph.spec = replace(spec, outputs=describe(graph).outputs)
+model = onnx_model(graph, 8)
+import onnxruntime
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+activation_scales(model, heavy_nodes(model), np.zeros((1, 512, 512, 3), np.uint8))
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+"""
+
+
+def test_ranges_are_found_without_keeping_what_was_seen(root: Path) -> None:
+    """Twenty tensors of 16 MB are measured in the memory of a few."""
+    run = subprocess.run(
+        [sys.executable, "-c", MEMORY], cwd=root, capture_output=True, text=True, check=True, timeout=300
+    )
+    assert float(run.stdout.split()[-1]) < 160  # MB
 
 
 def test_poses_hold_in_8_bits(golden: Path, tmp_path: Path) -> None:
