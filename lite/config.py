@@ -318,7 +318,7 @@ class BenchModelConfig:
     json: bool = False
 
     def __post_init__(self) -> None:
-        if not all(part.strip().isdigit() and int(part) >= 1 for part in str(self.batch_size).split(",")):
+        if not all(part.strip().isdecimal() and int(part) >= 1 for part in str(self.batch_size).split(",")):
             raise ConfigError(f"batch_size: expected numbers from 1 joined by commas, found {self.batch_size!r}")
         _within("seconds", self.seconds, 0, 3600)
         _at_least("threads", self.threads, 1)

@@ -7,6 +7,7 @@ import torch
 
 from export.shapes import dynamic_shapes, example
 from lite.artifact import ArtifactSpec, FrameRule
+from lite.errors import ModelError
 from lite.network import LARGEST_ASPECT
 
 FIXED = ArtifactSpec(task="segment", model="x", input_hw=(64, 48), mean=(0.0,) * 3, std=(1.0,) * 3)
@@ -45,3 +46,8 @@ def test_programs_take_whole_multiples_up_to_the_longest_frame() -> None:
     for height, width in ((64, 128), (128, longest + 64)):  # what is no multiple, backends refuse
         with pytest.raises((AssertionError, RuntimeError)):
             program(torch.zeros(1, height, width, 3, dtype=torch.uint8))
+
+
+def test_an_input_too_small_to_vary_is_refused() -> None:
+    with pytest.raises(ModelError, match="at least 128 px to export, found 64"):
+        dynamic_shapes(replace(VARYING, input_hw=(64, 64)), 4)
