@@ -263,6 +263,7 @@ WITH_FLIP = [*FLIP, tags_of_the_other_embedding, tag_maps_of_the_other_embedding
 NOT_FOUND = {
     (LABELS, "float16", logits_in_bfloat16),
     (LABELS, "bfloat16", logits_in_bfloat16),
+    (CLASSES, "float16", logits_in_bfloat16),
     (CLASSES, "bfloat16", logits_in_bfloat16),
 }
 MODES = ("float32", "float16", "bfloat16")
