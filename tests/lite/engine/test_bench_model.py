@@ -71,7 +71,7 @@ def test_table(opened, capsys):
 def test_misuse(opened):
     with pytest.raises(ConfigError, match="at most 8 crops"):
         bench_model.bench_model(BenchModelConfig(model="any", batch_size="1,16"))
-    for wrong in ("0", "1,", "a", -2):
+    for wrong in ("0", "²", "1,", "a", -2):
         with pytest.raises(ConfigError, match="batch_size: expected numbers"):
             BenchModelConfig(model="any", batch_size=wrong)
 
