@@ -7,10 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from lite.datasets.image_store import PICTURES
 from lite.errors import AnnotationError
 from lite.label_sets.imagenet import imagenet_classes
-
-_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +44,7 @@ def read_image_folders(
     found = _from_list(root, labels, Path(listed)) if listed is not None else _from_folders(root, labels)
     if not found:
         raise AnnotationError(
-            f"{listed or root}: expected pictures ({', '.join(_SUFFIXES)}) in class folders or listed, found none; "
+            f"{listed or root}: expected pictures ({', '.join(PICTURES)}) in class folders or listed, found none; "
             "check the path"
         )
     return found
@@ -60,7 +59,7 @@ def _from_folders(root: Path, labels: Sequence[str]) -> list[LabelledImage]:
         for here, inner, files in os.walk(root / folder):
             inner.sort()
             for file in sorted(files):
-                if file.lower().endswith(_SUFFIXES) and not file.startswith("."):
+                if file.lower().endswith(PICTURES) and not file.startswith("."):
                     path = Path(here, file)
                     found.append(LabelledImage(path=path, name=path.relative_to(root).as_posix(), label=label))
     return found

@@ -10,7 +10,7 @@ import numpy as np
 
 from lite.errors import InputError
 
-_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
+PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")  # endings of files that are pictures
 
 
 class ImageStore:
@@ -53,9 +53,9 @@ class ImageStore:
     def names(self) -> list[str]:
         """Names of all pictures, sorted, as `read` takes them."""
         if self._members is not None:
-            return sorted(name for name in self._members if name.lower().endswith(_SUFFIXES))
+            return sorted(name for name in self._members if name.lower().endswith(PICTURES))
         found = (Path(folder, file) for folder, _, files in os.walk(self.path) for file in files)
-        return sorted(p.relative_to(self.path).as_posix() for p in found if p.suffix.lower() in _SUFFIXES)
+        return sorted(p.relative_to(self.path).as_posix() for p in found if p.suffix.lower() in PICTURES)
 
     def read_bytes(self, name: str) -> bytes:
         """The stored file.

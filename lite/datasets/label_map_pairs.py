@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from lite.datasets.image_store import PICTURES
 from lite.errors import AnnotationError, InputError
 from lite.label_png import decode_labels
 
@@ -14,7 +15,6 @@ GOLIATH34_TO_28 = (
     0, 1, 255, 255, 255, 2, 3, 255, 4, 5, 6, 7, 8, 9, 10, 11, 12,
     255, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 255, 23, 24, 25, 26, 27,
 )  # fmt: skip
-PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 
 
 @dataclass(frozen=True, kw_only=True)

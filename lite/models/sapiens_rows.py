@@ -1,6 +1,14 @@
 """The rows of Sapiens networks in the zoo. Importing this loads no torch."""
 
-from lite.models.rows import ZooRow, lazily
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from lite.models.rows import Task, ZooRow, lazily
+
+if TYPE_CHECKING:
+    from torch import nn
 
 _SAPIENS_17 = "huggingface.co/noahcao/sapiens-pose-coco"
 _SAPIENS_308 = "huggingface.co/facebook/sapiens"
@@ -33,37 +41,39 @@ _SEGMENTERS = {
 }
 
 
+def _row(
+    task: Task,
+    size: str,
+    ending: str,
+    file: str | None,
+    source: str,
+    accuracy: dict[str, float],
+    build: Callable[[], nn.Module],
+) -> ZooRow:
+    return ZooRow(
+        name=f"sapiens-{size}-{ending}",
+        task=task,
+        family="sapiens",
+        size=size,
+        licence="CC-BY-NC-4.0",
+        source=source,
+        weights=f"sapiens_{size}_{file}.pth" if file else None,
+        accuracy=accuracy,
+        build=build,
+    )
+
+
 def _sapiens_rows() -> list[ZooRow]:
     return [
-        ZooRow(
-            name=f"sapiens-{size}-{skeleton}",
-            task="pose",
-            family="sapiens",
-            size=size,
-            licence="CC-BY-NC-4.0",
-            source=source,
-            weights=f"sapiens_{size}_{file}.pth" if file else None,
-            accuracy=accuracy,
-            build=lazily("lite.models.sapiens:sapiens", size, skeleton),
-        )
-        for (size, skeleton), (file, source, accuracy) in _SAPIENS.items()
+        _row("pose", size, skeleton, *published, lazily("lite.models.sapiens:sapiens", size, skeleton))
+        for (size, skeleton), published in _SAPIENS.items()
     ]
 
 
 def _segmenter_rows() -> list[ZooRow]:
     return [
-        ZooRow(
-            name=f"sapiens-{size}-{ending}",
-            task="segment",
-            family="sapiens",
-            size=size,
-            licence="CC-BY-NC-4.0",
-            source=source,
-            weights=f"sapiens_{size}_{file}.pth" if file else None,
-            accuracy=accuracy,
-            build=lazily("lite.models.sapiens_seg:sapiens_segmenter", size, label_set),
-        )
-        for (size, label_set), (ending, file, source, accuracy) in _SEGMENTERS.items()
+        _row("segment", size, *named, lazily("lite.models.sapiens_seg:sapiens_segmenter", size, label_set))
+        for (size, label_set), named in _SEGMENTERS.items()
     ]
 
 
